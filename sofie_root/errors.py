@@ -1,0 +1,87 @@
+"""Every error that sofie_root raises on purpose: one readable message, and the facts as fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class SofieError(Exception):
+    """Base of all errors of sofie_root.
+
+    Attributes:
+        message: what is wrong and what to do next.
+        node: name of the graph node, if one is to blame.
+        operator: ONNX operator of that node.
+        tensor: name of the tensor, if one is to blame.
+        file: path of the file, if one is to blame.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        node: str | None = None,
+        operator: str | None = None,
+        tensor: str | None = None,
+        file: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.node = node
+        self.operator = operator
+        self.tensor = tensor
+        self.file = file
+
+    def __str__(self) -> str:
+        where = []
+        if self.operator is not None or self.node is not None:
+            where.append(f"{self.operator or 'node'} {self.node!r}" if self.node else f"{self.operator}")
+        if self.tensor is not None:
+            where.append(f"tensor {self.tensor!r}")
+        if self.file is not None:
+            where.append(str(self.file))
+        return f"{', '.join(where)}: {self.message}" if where else self.message
+
+
+class ModelError(SofieError):
+    """The model file is damaged, is not valid ONNX, or contradicts itself."""
+
+
+class ShapeError(ModelError):
+    """Shapes or dtypes of a node's inputs do not fit its operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One node that cannot be translated, and why."""
+
+    node: str
+    operator: str
+    reason: str
+
+
+class UnsupportedError(SofieError):
+    """The model is valid but uses what sofie_root cannot run; ``refusals`` names every such node."""
+
+    def __init__(self, refusals: Sequence[Refusal], *, file: str | None = None) -> None:
+        lines = [f"  {r.operator} {r.node!r}: {r.reason}" for r in refusals]
+        count = f"{len(refusals)} node{'s' if len(refusals) != 1 else ''}"
+        super().__init__(f"{count} cannot be translated:\n" + "\n".join(lines), file=file)
+        self.refusals = tuple(refusals)
+
+
+class StorageError(SofieError):
+    """A ``.root`` or ``.dat`` file is damaged, cut off, of another model or of a newer format."""
+
+
+class InputError(SofieError):
+    """A call passed a wrong tensor: name, dtype, rank or dimension."""
+
+
+class ToolchainError(SofieError):
+    """The generated header could not be compiled, loaded, or failed its self-test."""
+
+
+class DataFrameError(SofieError):
+    """An RDataFrame column does not fit the model; raised when booking, not in the event loop."""

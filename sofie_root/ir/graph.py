@@ -1,0 +1,268 @@
+"""The graph: typed values in SSA form, nodes in topological order, constants as NumPy arrays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.errors import ModelError, Refusal, ShapeError, UnsupportedError
+
+from .dim import Dim, Symbol, as_poly, size_symbols
+from .dtype import DType
+from .op import Op, Refuse, inferring
+from .types import MAX_KNOWN_VALUES, TensorType
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator applied to named values.
+
+    Attributes:
+        op: the operator with its attributes.
+        inputs: value names; None for an omitted optional input.
+        outputs: names of the values it writes; None for an output that nobody reads.
+        name: name of the node in the model (or made from its operator and output).
+        origin: names of the model's nodes that this node stands for, itself included.
+    """
+
+    op: Op
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str | None, ...]
+    name: str
+    origin: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        ins = ", ".join(i if i is not None else "_" for i in self.inputs)
+        outs = ", ".join(o if o is not None else "_" for o in self.outputs)
+        return f"{outs} = {self.op}({ins})"
+
+
+@dataclass(frozen=True, slots=True)
+class Equality:
+    """Two dims that must be equal when the model runs, and the node that demands it."""
+
+    a: Dim
+    b: Dim
+    why: str
+
+
+@dataclass(slots=True)
+class Graph:
+    """A model: inputs, nodes, outputs, and the type of every value.
+
+    Attributes:
+        name: the model's name (file stem unless the model says better).
+        inputs: names of the run-time inputs in the model's order.
+        outputs: public output name to the value it returns, in the model's order. A value may be
+            returned twice and may be an input or a constant.
+        nodes: in topological order.
+        types: type of every value, constants included.
+        constants: array of every constant value.
+        equalities: dims that were proven equal only by assumption; checked at run time.
+        metadata: provenance (producer, opset, sha256, ...), JSON-able.
+        example: one small input set and its outputs, for the self-test after loading.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+    nodes: list[Node] = field(default_factory=list)
+    types: dict[str, TensorType] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    equalities: list[Equality] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def producers(self) -> dict[str, Node]:
+        """The node that writes each value (inputs and constants have none)."""
+        return {out: node for node in self.nodes for out in node.outputs if out is not None}
+
+    def use_counts(self) -> Counter[str]:
+        """How often each value is read, by nodes and as graph output."""
+        uses: Counter[str] = Counter(i for node in self.nodes for i in node.inputs if i is not None)
+        uses.update(self.outputs.values())
+        return uses
+
+    def symbols(self) -> list[Symbol]:
+        """The size symbols of the inputs, in order of first use: the leading arguments of ``infer``."""
+        return size_symbols(d for name in self.inputs for d in self.types[name].shape)
+
+    def add_constant(self, name: str, array: Array) -> str:
+        """Adds a constant under a fresh name derived from ``name`` and returns that name."""
+        fresh = self.fresh_name(name)
+        self.constants[fresh] = array
+        self.types[fresh] = constant_type(array)
+        return fresh
+
+    def fresh_name(self, name: str) -> str:
+        """``name``, or ``name_1``, ``name_2``, ... if it is taken."""
+        if name not in self.types:
+            return name
+        suffix = 1
+        while f"{name}_{suffix}" in self.types:
+            suffix += 1
+        return f"{name}_{suffix}"
+
+    def copy(self) -> Graph:
+        """A copy whose containers can be changed without changing this graph."""
+        return Graph(
+            self.name,
+            self.inputs,
+            dict(self.outputs),
+            list(self.nodes),
+            dict(self.types),
+            dict(self.constants),
+            list(self.equalities),
+            dict(self.metadata),
+        )
+
+    def __str__(self) -> str:
+        lines = [f"graph {self.name}"]
+        lines += [f"  input  {n}: {self.types[n]}" for n in self.inputs]
+        lines += [f"  const  {n}: {self.types[n]}" for n in self.constants]
+        for node in self.nodes:
+            types = ", ".join(str(self.types[o]) for o in node.outputs if o is not None)
+            lines.append(f"  {node} : {types}")
+        lines += [f"  output {n} = {v}: {self.types[v]}" for n, v in self.outputs.items()]
+        return "\n".join(lines)
+
+
+def constant_type(array: Array) -> TensorType:
+    """The type of a constant array; small integer and bool arrays carry their value."""
+    dtype = DType.from_numpy(array.dtype)
+    if dtype is None:
+        raise ModelError(f"element type {array.dtype} is not supported")
+    value = None
+    if not dtype.is_float and array.size <= MAX_KNOWN_VALUES:
+        value = tuple(int(v) for v in array.ravel())
+    return TensorType(dtype, tuple(int(d) for d in array.shape), value)
+
+
+def infer_node(node: Node, types: dict[str, TensorType]) -> tuple[tuple[TensorType, ...], list[Equality]]:
+    """Types of a node's outputs and the equalities its operator demands.
+
+    Raises:
+        ShapeError: the inputs do not fit the operator; names the node.
+        Refuse: valid, but not supported.
+    """
+    args = [None if i is None else types[i] for i in node.inputs]
+    with inferring(node.outputs) as state:
+        try:
+            result = node.op.infer(*args)
+        except ShapeError as error:
+            error.node, error.operator = node.name, node.op.name
+            raise
+        except TypeError as error:
+            raise ShapeError(
+                f"got {len(args)} inputs, which is not a number this operator takes ({error})",
+                node=node.name,
+                operator=node.op.name,
+            ) from error
+    outs = result if isinstance(result, tuple) else (result,)
+    if len(node.outputs) > len(outs):
+        raise ShapeError(
+            f"has {len(node.outputs)} outputs, the operator gives {len(outs)}",
+            node=node.name,
+            operator=node.op.name,
+        )
+    return outs, [Equality(a, b, f"{node.op.name} {node.name!r}: {why}") for a, b, why in state.equalities]
+
+
+def infer_types(graph: Graph, *, file: str | None = None) -> None:
+    """Fills ``graph.types`` and ``graph.equalities`` by inferring every node in order.
+
+    Raises:
+        UnsupportedError: names every node that cannot be translated, at once.
+        ShapeError: a node's inputs contradict its operator.
+    """
+    refusals: list[Refusal] = []
+    unknown: set[str] = set()
+    graph.equalities = []
+    for node in graph.nodes:
+        if any(i in unknown for i in node.inputs if i is not None):
+            unknown.update(o for o in node.outputs if o is not None)
+            continue
+        try:
+            outs, equalities = infer_node(node, graph.types)
+        except Refuse as reason:
+            refusals.append(Refusal(node.name, node.op.name, str(reason)))
+            unknown.update(o for o in node.outputs if o is not None)
+            continue
+        except ShapeError as error:
+            error.file = file
+            raise
+        graph.equalities.extend(e for e in equalities if e not in graph.equalities)
+        for name, type_ in zip(node.outputs, outs, strict=False):
+            if name is not None:
+                graph.types[name] = type_
+    if refusals:
+        raise UnsupportedError(refusals, file=file)
+
+
+def verify(graph: Graph) -> None:
+    """Checks the invariants that every pass must keep.
+
+    Raises:
+        ModelError: a value is read before it is written, written twice, or has no or a wrong type.
+    """
+    known = set(graph.inputs) | set(graph.constants)
+    if len(known) != len(graph.inputs) + len(graph.constants):
+        raise ModelError("a constant has the name of an input")
+    for name in known:
+        if name not in graph.types:
+            raise ModelError("has no type", tensor=name)
+    for name, array in graph.constants.items():
+        if tuple(array.shape) != graph.types[name].shape or array.dtype != graph.types[name].dtype.numpy:
+            raise ModelError(f"constant is {array.dtype}{array.shape}, typed {graph.types[name]}", tensor=name)
+    for node in graph.nodes:
+        for name in node.inputs:
+            if name is not None and name not in known:
+                raise ModelError("reads a value before it is written", node=node.name, tensor=name)
+        outs, _ = infer_node(node, graph.types)
+        for name, type_ in zip(node.outputs, outs, strict=False):
+            if name is None:
+                continue
+            if name in known:
+                raise ModelError("writes a value twice", node=node.name, tensor=name)
+            have = graph.types.get(name)
+            if have is None or have.dtype != type_.dtype or have.rank != type_.rank:
+                raise ModelError(f"writes {type_}, but the value is typed {have}", node=node.name, tensor=name)
+            known.add(name)
+    for public, value in graph.outputs.items():
+        if value not in known:
+            raise ModelError(f"output returns {value!r}, which is never written", tensor=public)
+
+
+def substitute_symbols(types: Iterable[TensorType], dims: dict[str, int]) -> list[TensorType]:
+    """The types with named size symbols fixed to numbers."""
+    from .dim import substitute
+
+    mapping = {Symbol(name): size for name, size in dims.items()}
+    return [
+        TensorType(
+            t.dtype,
+            tuple(substitute(d, mapping) for d in t.shape),
+            None if t.value is None else tuple(substitute(d, mapping) for d in t.value),
+        )
+        for t in types
+    ]
+
+
+__all__ = [
+    "Array",
+    "Equality",
+    "Graph",
+    "Node",
+    "as_poly",
+    "constant_type",
+    "infer_node",
+    "infer_types",
+    "substitute_symbols",
+    "verify",
+]

@@ -1,0 +1,133 @@
+"""What an operator is: a frozen dataclass of ONNX attributes with ``infer`` and ``lower``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from .dim import Dim, Poly, symbol
+from .types import TensorType
+
+if TYPE_CHECKING:
+    from sofie_root.program.builder import Builder, Tensor
+
+Inferred = TensorType | tuple[TensorType, ...]
+
+
+class Op:
+    """Base of all operators; subclasses are frozen dataclasses whose fields are the ONNX attributes.
+
+    ``infer`` gets one :class:`TensorType` per input (None for an omitted optional input) and returns the
+    type of each output, or raises :class:`~sofie_root.errors.ShapeError` for inputs that do not fit and
+    :class:`Refuse` for what is valid ONNX but not supported. ``lower`` gets a Builder and the same inputs
+    as tensors and returns the outputs.
+    """
+
+    __slots__ = ()
+    name: ClassVar[str] = ""
+    domain: ClassVar[str] = ""
+    since: ClassVar[int] = 1
+
+    def infer(self, *inputs: Any) -> Inferred:
+        """Types of the outputs."""
+        raise NotImplementedError(type(self).__name__)
+
+    def lower(self, b: Builder, *inputs: Any) -> Tensor | tuple[Tensor, ...]:
+        """The outputs as loops, views and kernels."""
+        raise NotImplementedError(type(self).__name__)
+
+    def attributes(self) -> dict[str, Any]:
+        """Attribute names and values, in declaration order."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        shown = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if getattr(self, f.name) != f.default
+        }
+        return f"{self.name}({', '.join(f'{k}={v}' for k, v in shown.items())})"
+
+
+class Refuse(Exception):
+    """Raised by ``infer`` for what ONNX allows but sofie_root cannot run; the message is the reason."""
+
+
+OPERATORS: dict[tuple[str, str], type[Op]] = {}
+"""Operators by (domain, name); the ONNX domain is the empty string."""
+
+OpClass = TypeVar("OpClass", bound=type[Op])
+
+
+def operator(name: str, since: int = 1, domain: str = "") -> Callable[[OpClass], OpClass]:
+    """Class decorator that makes an :class:`Op` known under its ONNX name.
+
+    Args:
+        name: ``op_type`` of the node.
+        since: opset version whose semantics the class implements.
+        domain: node domain; empty for ONNX's own.
+    """
+
+    def register(cls: OpClass) -> OpClass:
+        cls.name, cls.since, cls.domain = name, since, domain
+        OPERATORS[domain, name] = cls
+        return cls
+
+    return register
+
+
+@dataclass(slots=True)
+class Inference:
+    """What ``infer`` may say beside its result: equal dims, and sizes known only at run time."""
+
+    outputs: tuple[str | None, ...] = ()
+    output_count: int = 1
+    equalities: list[tuple[Dim, Dim, str]] = field(default_factory=list)
+
+
+_current: ContextVar[Inference | None] = ContextVar("inference", default=None)
+
+
+@contextmanager
+def inferring(outputs: tuple[str | None, ...]) -> Iterator[Inference]:
+    """Collects what ``infer`` of the node with these output names says."""
+    state = Inference(outputs, len(outputs))
+    token = _current.set(state)
+    try:
+        yield state
+    finally:
+        _current.reset(token)
+
+
+def require_equal(a: Dim, b: Dim, why: str) -> Dim:
+    """States in ``infer`` that two dims are the same size, to be checked at run time if not provable.
+
+    Returns the simpler of the two (an int before a symbol before an expression).
+    """
+    if a == b:
+        return a
+    state = _current.get()
+    if state is not None:
+        state.equalities.append((a, b, why))
+    return min((a, b), key=lambda d: (isinstance(d, Poly), len(str(d)), str(d)))
+
+
+def runtime_size(output: int, axis: int = 0) -> Poly:
+    """In ``infer``: the symbol for a size that this node only knows at run time.
+
+    The symbol is named after the output tensor, so inferring the node again gives the same symbol.
+    ``lower`` binds it with ``Builder.bind``.
+    """
+    state = _current.get()
+    name = None if state is None or output >= len(state.outputs) else state.outputs[output]
+    return symbol(f"{name if name is not None else 'output'}:{output}:{axis}")
+
+
+def output_count() -> int:
+    """In ``infer``: how many outputs the node has (for operators with a variable number)."""
+    state = _current.get()
+    return state.output_count if state is not None else 1

@@ -1,0 +1,1 @@
+"""Graph to Program: lowering, fusion, the memory plan, and the NumPy interpreter."""

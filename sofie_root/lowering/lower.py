@@ -1,0 +1,82 @@
+"""Graph to Program: calls ``lower`` of every node in order."""
+
+from __future__ import annotations
+
+from sofie_root.ir import Graph, Node, TensorType
+from sofie_root.ir.dim import Dim
+from sofie_root.program import expr
+from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.program import Buffer, Check, Program
+
+
+def lower(graph: Graph) -> Program:
+    """The unscheduled Program of a graph: one buffer per value, statements in the order of the nodes.
+
+    Args:
+        graph: a graph that ``verify`` accepts.
+
+    Returns:
+        A Program whose outputs name the buffers that hold the graph's outputs; it may still contain
+        statements that nothing reads.
+    """
+    program = Program(graph.name, graph.inputs, {})
+    builder = Builder(program)
+    tensors: dict[str, Tensor] = {}
+    for name in graph.inputs:
+        type_ = graph.types[name]
+        program.buffers[name] = Buffer(name, type_.dtype, type_.shape, "input")
+        tensors[name] = Tensor(type_, name, program)
+    for equality in graph.equalities:
+        program.statements.append(Check(equality.a, equality.b, equality.why))
+    uses = graph.use_counts()
+    for node in graph.nodes:
+        for name in node.inputs:
+            if name is not None and name not in tensors:
+                tensors[name] = _typed(builder.constant(graph.constants[name], name), graph.types[name])
+        _lower_node(builder, node, graph.types, tensors, uses)
+    for public, value in graph.outputs.items():
+        if value not in tensors:
+            tensors[value] = builder.constant(graph.constants[value], value)
+        program.outputs[public] = tensors[value].buffer
+    return program
+
+
+def _lower_node(
+    b: Builder,
+    node: Node,
+    types: dict[str, TensorType],
+    tensors: dict[str, Tensor],
+    uses: dict[str, int],
+) -> None:
+    b.origin = node.origin or (node.name,)
+    b.names = node.outputs
+    b.outputs = tuple(types[o] for o in node.outputs if o is not None)
+    b.wanted = tuple(o is not None and uses.get(o, 0) > 0 for o in node.outputs)
+    known = [types[o].value for o in node.outputs if o is not None]
+    if known and all(v is not None for v in known):
+        results: tuple[Tensor, ...] = tuple(
+            _known_value(b, t, t.value) for t in b.outputs if t.value is not None
+        )
+        names = [o for o in node.outputs if o is not None]
+    else:
+        lowered = node.op.lower(b, *(None if i is None else tensors[i] for i in node.inputs))
+        results = lowered if isinstance(lowered, tuple) else (lowered,)
+        pairs = [(o, r) for o, r in zip(node.outputs, results, strict=False) if o is not None]
+        names, results = [o for o, _ in pairs], tuple(r for _, r in pairs)
+    for name, tensor in zip(names, results, strict=True):
+        tensors[name] = _typed(tensor, types[name])
+
+
+def _typed(tensor: Tensor, type_: TensorType) -> Tensor:
+    """The tensor with the graph's type, which carries the symbolic value where it is known."""
+    return Tensor(type_, tensor.buffer, tensor.program)
+
+
+def _known_value(b: Builder, type_: TensorType, value: tuple[Dim, ...]) -> Tensor:
+    """A tensor whose elements are sizes: computed from the dims, whatever node it came from."""
+    flat = b.pieces(
+        (len(value),),
+        type_.dtype,
+        [((k,), (1,), lambda _, d=d: expr.index(d, type_.dtype)) for k, d in enumerate(value)],
+    )
+    return b.reshape(flat, type_.shape)

@@ -1,0 +1,278 @@
+"""A lowered model: buffers, and the statements that fill them in order.
+
+Three forms, as in DESIGN.md: a *view* is a loop whose body is a single read (it costs nothing once it is
+composed into its readers), a *loop* computes one expression per element, pointwise or reducing, and a
+*kernel* calls a templated C++ function of ``cpp/include/sofie``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.ir.dim import Dim, Symbol, product
+from sofie_root.ir.dtype import DType
+from sofie_root.ir.types import Shape
+
+from .expr import Expr, Load
+
+Array = npt.NDArray[Any]
+BufferKind: TypeAlias = Literal["input", "output", "constant", "arena"]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory of a tensor, contiguous in row-major order."""
+
+    name: str
+    dtype: DType
+    shape: Shape
+    kind: BufferKind = "arena"
+
+    @property
+    def numel(self) -> Dim:
+        """Number of elements."""
+        return product(self.shape)
+
+    @property
+    def strides(self) -> tuple[Dim, ...]:
+        """Elements between neighbours along each axis."""
+        return contiguous_strides(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def contiguous_strides(shape: Shape) -> tuple[Dim, ...]:
+    """Row-major strides in elements."""
+    return tuple(product(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+ReduceKind: TypeAlias = Literal["sum", "prod", "max", "min", "argmax", "argmax_last", "argmin", "argmin_last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """How a loop combines the values over ``vars``.
+
+    ``any`` and ``all`` are max and min of BOOL. The arg kinds give the flat position (INT64) of the first
+    or last extreme value along the single reduced axis.
+    """
+
+    kind: ReduceKind
+    vars: tuple[Symbol, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """``for vars: output[index] = body``, or the reduction of ``body`` over ``reduction.vars``."""
+
+    output: str
+    vars: tuple[Symbol, ...]
+    index: tuple[Dim, ...]
+    body: Expr
+    reduction: Reduction | None = None
+    origin: tuple[str, ...] = ()
+
+    @property
+    def is_view(self) -> bool:
+        """Whether this only renames elements of another buffer."""
+        return self.reduction is None and isinstance(self.body, Load)
+
+    def __str__(self) -> str:
+        target = f"{self.output}[{', '.join(map(str, self.index))}]"
+        ranges = " ".join(f"{v} < {v.extent}" for v in self.vars)
+        value = str(self.body)
+        if self.reduction:
+            over = " ".join(f"{v} < {v.extent}" for v in self.reduction.vars)
+            value = f"{self.reduction.kind}[{over}] {value}"
+        return f"loop {ranges}: {target} = {value}"
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    """Kernel argument: pointer to the first element of input operand ``i``."""
+
+    i: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stride:
+    """Kernel argument: elements between neighbours of input operand ``i`` along ``axis``."""
+
+    i: int
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """Kernel argument: pointer to output ``i`` (``nullptr`` where nobody reads it)."""
+
+    i: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """Kernel argument: a braced list of sizes, ``{h, w}``."""
+
+    dims: tuple[Dim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Kernel argument: pointer to workspace of ``size`` elements of ``dtype``, from the arena."""
+
+    size: Dim
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Kernel argument: the epilogue lambda."""
+
+
+Arg: TypeAlias = Dim | In | Stride | Out | Extents | Scratch | Fused | Expr
+"""One argument of the C++ call; a Dim prints as ``sofie::fixed<8>{}`` or a run-time size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What a kernel reads: a strided view of a buffer."""
+
+    buffer: str
+    shape: Shape
+    offset: Dim
+    strides: tuple[Dim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """What is done to each element of a kernel's output before it is stored.
+
+    ``vars`` are the indices of the kernel's output axes, ``body`` an expression of them and of ``Acc``.
+    """
+
+    vars: tuple[Symbol, ...]
+    body: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpec:
+    """A kernel: its C++ function, the form of its operands, and what it means in NumPy.
+
+    Attributes:
+        name: function in namespace ``sofie``.
+        header: file under ``cpp/include/sofie`` that declares it.
+        reference: ``reference(kernel, inputs, resolve) -> outputs`` in NumPy, without epilogue; ``resolve``
+            turns a Dim into its number.
+        layouts: per input operand ``"contiguous"`` or ``"strided"`` (the last applies to any further ones).
+        epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
+            being the vectorised one; None where the kernel takes no epilogue.
+    """
+
+    name: str
+    header: str
+    reference: Callable[[Kernel, list[Array], Callable[[Dim], int]], list[Array]]
+    layouts: tuple[str, ...] = ("contiguous",)
+    epilogue: tuple[tuple[int, ...], ...] | None = None
+
+    def layout(self, operand: int) -> str:
+        """Form in which input ``operand`` must be."""
+        return self.layouts[min(operand, len(self.layouts) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One call of a kernel.
+
+    Attributes:
+        spec: which kernel.
+        args: arguments of the C++ call in order.
+        inputs: operands read.
+        outputs: buffers written whole; None where the output is not wanted.
+        traits: members of the trait struct that is the first template argument (empty: none); values are
+            ints, bools, floats or tuples of ints.
+        types: further template arguments, C++ text made by the kernel's declaration.
+        epilogue: fused work on output 0.
+        origin: names of the nodes that this stands for.
+    """
+
+    spec: KernelSpec
+    args: tuple[Arg, ...]
+    inputs: tuple[Operand, ...]
+    outputs: tuple[str | None, ...]
+    traits: tuple[tuple[str, Any], ...] = ()
+    types: tuple[str, ...] = ()
+    epilogue: Epilogue | None = None
+    origin: tuple[str, ...] = ()
+
+    def trait(self, name: str) -> Any:
+        """Value of a member of the trait struct."""
+        return dict(self.traits)[name]
+
+    def __str__(self) -> str:
+        outs = ", ".join(o or "_" for o in self.outputs)
+        dims = ", ".join(str(a) for a in self.args if isinstance(a, int) or hasattr(a, "terms"))
+        ins = ", ".join(o.buffer for o in self.inputs)
+        text = f"kernel {self.spec.name}({dims}; {ins}) -> {outs}"
+        return f"{text}     epilogue {self.epilogue.body}" if self.epilogue else text
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Gives a size symbol its value at run time: ``symbol = value``."""
+
+    symbol: Symbol
+    value: Expr
+    origin: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"bind {self.symbol} = {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Two sizes that must be equal when the model runs; ``why`` names the node that needs it."""
+
+    a: Dim
+    b: Dim
+    why: str
+
+    def __str__(self) -> str:
+        return f"check {self.a} == {self.b}"
+
+
+Statement: TypeAlias = Loop | Kernel | Bind | Check
+
+
+@dataclass(slots=True)
+class Program:
+    """Statements over buffers; ``outputs`` maps each public name to the buffer that holds it."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    statements: list[Statement] = field(default_factory=list)
+    input_names: tuple[str, ...] = ()
+
+    def constant(self, buffer: str) -> Array | None:
+        """The array of a constant buffer, else None."""
+        return self.constants.get(buffer)
+
+    def __str__(self) -> str:
+        lines = [f"program {self.name}"]
+        lines += [f"  {b.kind} {b}" for b in self.buffers.values() if b.kind in ("input", "constant")]
+        lines += [f"  {s}" for s in self.statements]
+        lines += [f"  output {n} = {b}" for n, b in self.outputs.items()]
+        return "\n".join(lines)
+
+
+def ensure_contiguous(array: Array) -> Array:
+    """The array in row-major order (a copy only where needed; never turns a scalar into a vector)."""
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
