@@ -1,0 +1,352 @@
+// Matrix products with an epilogue: gemm for a constant right-hand side packed in advance, matmul for two
+// run-time operands with any strides and batch dimensions.
+//
+// Every element of a result is sum_k a[i][k] * b[k][j], accumulated from 0 strictly in the order of k with
+// fused multiply-adds, whatever the shapes and the path taken: a row's value does not depend on how many
+// other rows there are. The scheme of register tiles and packed panels is that of K. Goto and R. van de
+// Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (2008).
+//
+// Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+#include "simd.hxx"
+
+namespace sofie {
+inline namespace SOFIE_ISA {
+
+/// Width of the panels of a packed right-hand side: B[K][N] is stored as [ceil(N / 16)][K][16], zero padded,
+/// on every instruction set. Packed constants are 64-byte aligned.
+constexpr std::size_t kPanel = 16;
+
+/// Elements of a packed B[K][N].
+constexpr std::size_t packed_size(std::size_t n, std::size_t k) {
+  return (n + kPanel - 1) / kPanel * kPanel * k;
+}
+
+namespace detail {
+
+// A register tile is kTileRows x 2 vectors: enough independent sums to hide the latency of fma (4 cycles, 2
+// per cycle: 8), few enough for the registers (32 of AVX-512, 16 otherwise) with the operands beside them.
+#if defined(SOFIE_ISA_AVX512)
+constexpr std::size_t kTileRows = 14;
+constexpr std::size_t kGemvPanels = 8;
+#elif defined(SOFIE_ISA_AVX2)
+constexpr std::size_t kTileRows = 6;
+constexpr std::size_t kGemvPanels = 5;
+#else
+constexpr std::size_t kTileRows = 4;
+constexpr std::size_t kGemvPanels = 2;
+#endif
+constexpr std::size_t kTileCols = 2 * kLanes;
+constexpr std::size_t kPanelVectors = kPanel / kLanes;
+// Rows whose sums are kept in one go; a strip of B stays in L1 or L2 while they pass. A multiple of
+// kTileRows.
+constexpr std::size_t kBlockRows = 8 * kTileRows;
+// Steps of k in one go: a strip of B is then at most kBlockK * kTileCols floats (AVX-512: 128 kB).
+constexpr std::size_t kBlockK = 1024;
+
+// sums[r][0 .. V vectors) (+)= a[r][0 .. k) * b, b given as two columns of vectors with a common row stride.
+// Not a template over the epilogue: there are only a handful of these in a program.
+template <std::size_t R, std::size_t V>
+SOFIE_NOINLINE void gemm_tile(std::size_t k, const float* a, std::size_t lda, const float* b0,
+                              const float* b1, std::size_t ldb, float* sums, bool resume) {
+  f32v acc[R][V];
+  SOFIE_UNROLL
+  for (std::size_t r = 0; r < R; ++r) {
+    SOFIE_UNROLL
+    for (std::size_t v = 0; v < V; ++v) acc[r][v] = f32v{};
+  }
+  if (resume) {
+    SOFIE_UNROLL
+    for (std::size_t r = 0; r < R; ++r) {
+      SOFIE_UNROLL
+      for (std::size_t v = 0; v < V; ++v) acc[r][v] = load(sums + r * kTileCols, Full{v * kLanes});
+    }
+  }
+  for (std::size_t i = 0; i < k; ++i) {
+    f32v x[V];
+    x[0] = load(b0, Full{0});
+    if constexpr (V == 2) x[1] = load(b1, Full{0});
+    b0 += ldb;
+    b1 += ldb;
+    SOFIE_UNROLL
+    for (std::size_t r = 0; r < R; ++r) {
+      const f32v s = broadcast(a[r * lda]);
+      SOFIE_UNROLL
+      for (std::size_t v = 0; v < V; ++v) acc[r][v] = fma(s, x[v], acc[r][v]);
+    }
+    ++a;
+  }
+  SOFIE_UNROLL
+  for (std::size_t r = 0; r < R; ++r) {
+    SOFIE_UNROLL
+    for (std::size_t v = 0; v < V; ++v) store(sums + r * kTileCols, Full{v * kLanes}, acc[r][v]);
+  }
+}
+
+// All rows of a strip of V vectors of columns: tiles of kTileRows, then smaller ones for the rest.
+template <std::size_t V, std::size_t R = kTileRows>
+inline void gemm_strip(std::size_t rows, std::size_t k, const float* a, std::size_t lda, const float* b0,
+                       const float* b1, std::size_t ldb, float* sums, bool resume) {
+  for (; rows >= R; rows -= R, a += R * lda, sums += R * kTileCols) {
+    gemm_tile<R, V>(k, a, lda, b0, b1, ldb, sums, resume);
+  }
+  if constexpr (R > 1) gemm_strip<V, (R + 1) / 2>(rows, k, a, lda, b0, b1, ldb, sums, resume);
+}
+
+// c = epilogue(sums) for a block of rows and up to two vectors of columns.
+template <class N, class E>
+SOFIE_INLINE inline void gemm_finish(N n, std::size_t row, std::size_t rows, std::size_t column,
+                                     const float* sums, float* c, std::size_t ldc, E& epilogue) {
+  // Columns outside, rows inside: what the epilogue reads per column is then loaded once.
+  for (std::size_t v = 0; v < kTileCols && column + v < n; v += kLanes) {
+    const auto all_rows = [&](auto j) SOFIE_INLINE {
+      for (std::size_t r = 0; r < rows; ++r) {
+        store(c + (row + r) * ldc, j, epilogue(load(sums + r * kTileCols, Full{v}), row + r, j));
+      }
+    };
+    if ((is_fixed<N>::value && std::size_t(n) % kLanes == 0) || column + v + kLanes <= n) {
+      all_rows(Full{column + v});
+    } else {
+      all_rows(Partial{column + v, n - (column + v)});
+    }
+  }
+}
+
+// One row times P panels, all sums in registers.
+template <std::size_t P>
+SOFIE_INLINE inline void gemv_panels(std::size_t k, const float* a, const float* b, std::size_t panel,
+                                     f32v (&acc)[P * kPanelVectors]) {
+  SOFIE_UNROLL
+  for (std::size_t v = 0; v < P * kPanelVectors; ++v) acc[v] = f32v{};
+  for (std::size_t i = 0; i < k; ++i) {
+    const f32v s = broadcast(a[i]);
+    SOFIE_UNROLL
+    for (std::size_t v = 0; v < P * kPanelVectors; ++v) {
+      const float* row = b + v / kPanelVectors * panel + v % kPanelVectors * kLanes;
+      acc[v] = fma(s, load(row, Full{0}), acc[v]);
+    }
+    b += kPanel;
+  }
+}
+
+// The same into memory: shared by all calls whose width is known only at run time.
+template <std::size_t P>
+SOFIE_NOINLINE void gemv_to(std::size_t k, const float* a, const float* b, std::size_t panel, float* sums) {
+  f32v acc[P * kPanelVectors];
+  gemv_panels<P>(k, a, b, panel, acc);
+  SOFIE_UNROLL
+  for (std::size_t v = 0; v < P * kPanelVectors; ++v) store(sums, Full{v * kLanes}, acc[v]);
+}
+
+// One row, P panels from column `column` on, with the epilogue on the registers.
+template <std::size_t P, class N, class E>
+SOFIE_INLINE inline void gemv_group(N n, std::size_t k, std::size_t column, const float* a, const float* b,
+                                    float* c, E& epilogue) {
+  f32v acc[P * kPanelVectors];
+  gemv_panels<P>(k, a, b + column * k, k * kPanel, acc);
+  SOFIE_UNROLL
+  for (std::size_t v = 0; v < P * kPanelVectors; ++v) {
+    const std::size_t j = column + v * kLanes;
+    if (j + kLanes <= n) {
+      store(c, Full{j}, epilogue(acc[v], std::size_t(0), Full{j}));
+    } else if (N::value % kLanes != 0 && j < n) {
+      store(c, Partial{j, N::value % kLanes},
+            epilogue(acc[v], std::size_t(0), Partial{j, N::value % kLanes}));
+    }
+  }
+}
+
+template <class N, class E>
+SOFIE_INLINE inline void gemv(N n, std::size_t k, const float* a, const float* b, float* c, E& epilogue) {
+  const std::size_t panels = (n + kPanel - 1) / kPanel;
+  if constexpr (is_fixed<N>::value) {
+    // Groups as equal as possible: a short last one would wait for its own latency.
+    constexpr std::size_t count = (N::value + kPanel - 1) / kPanel;
+    if constexpr (count > 0) {
+      constexpr std::size_t groups = (count + kGemvPanels - 1) / kGemvPanels;
+      constexpr std::size_t size = (count + groups - 1) / groups;
+      constexpr std::size_t smaller = groups * size - count;  // groups with one panel less
+      for (std::size_t g = 0; g < groups - smaller; ++g) {
+        gemv_group<size>(n, k, g * size * kPanel, a, b, c, epilogue);
+      }
+      if constexpr (smaller > 0) {
+        for (std::size_t g = 0; g < smaller; ++g) {
+          gemv_group<size - 1>(n, k, ((groups - smaller) * size + g * (size - 1)) * kPanel, a, b, c,
+                               epilogue);
+        }
+      }
+    }
+  } else {
+    alignas(64) float sums[kGemvPanels * kPanel];
+    for (std::size_t p = 0, count; p < panels; p += count) {
+      const std::size_t left = panels - p, panel = k * kPanel;
+      const float* start = b + p * panel;
+      if (left >= kGemvPanels) {
+        gemv_to<kGemvPanels>(k, a, start, panel, sums);
+        count = kGemvPanels;
+      } else if (left >= kGemvPanels / 2 + 1) {
+        gemv_to<kGemvPanels / 2 + 1>(k, a, start, panel, sums);
+        count = kGemvPanels / 2 + 1;
+      } else if (left >= 2) {
+        gemv_to<2>(k, a, start, panel, sums);
+        count = 2;
+      } else {
+        gemv_to<1>(k, a, start, panel, sums);
+        count = 1;
+      }
+      for (std::size_t v = 0; v < count * kPanel && p * kPanel + v < n; v += kLanes) {
+        const std::size_t j = p * kPanel + v;
+        const f32v s = load(sums, Full{v});
+        if (j + kLanes <= n) {
+          store(c, Full{j}, epilogue(s, std::size_t(0), Full{j}));
+        } else {
+          store(c, Partial{j, n - j}, epilogue(s, std::size_t(0), Partial{j, n - j}));
+        }
+      }
+    }
+  }
+}
+
+// The blocked product. `strip(column)` says where the vectors of B at column and column + kLanes start: a
+// struct with b0, b1 and the distance ldb between rows.
+struct Strip {
+  const float* b0;
+  const float* b1;
+  std::size_t ldb;
+};
+struct PackedStrips {
+  const float* b;
+  std::size_t k;
+  SOFIE_INLINE Strip operator()(std::size_t column) const {
+    const std::size_t next = column + kLanes;
+    return {b + column / kPanel * kPanel * k + column % kPanel,
+            b + next / kPanel * kPanel * k + next % kPanel, kPanel};
+  }
+};
+
+template <class N, class S, class E>
+SOFIE_INLINE inline void gemm_blocked(std::size_t m, N n, std::size_t k, const float* a, std::size_t lda,
+                                      const S& strips, float* c, std::size_t ldc, E& epilogue) {
+  alignas(64) float sums[kBlockRows * kTileCols];
+  for (std::size_t i = 0; i < m; i += kBlockRows) {
+    const std::size_t rows = m - i < kBlockRows ? m - i : kBlockRows;
+    for (std::size_t column = 0; column < n; column += kTileCols) {
+      const Strip s = strips(column);
+      std::size_t done = 0;
+      do {
+        const std::size_t steps = k - done < kBlockK ? k - done : kBlockK;
+        const float *b0 = s.b0 + done * s.ldb, *b1 = s.b1 + done * s.ldb;
+        if (n - column > kLanes) {
+          gemm_strip<2>(rows, steps, a + i * lda + done, lda, b0, b1, s.ldb, sums, done > 0);
+        } else {
+          gemm_strip<1>(rows, steps, a + i * lda + done, lda, b0, b0, s.ldb, sums, done > 0);
+        }
+        done += steps;
+      } while (done < k);
+      gemm_finish(n, i, rows, column, sums, c, ldc, epilogue);
+    }
+  }
+}
+
+}  // namespace detail
+
+/// c[i * ldc + j] = epilogue(sum_k a[i * lda + k] * B[k][j], i, j) for i < m, j < n.
+///
+/// The extents are `std::size_t` or `fixed<>`. For float the epilogue gets a vector and a Full or Partial j
+/// and returns a vector or float; for other types it gets a T and a Scalar j.
+/// @param packed_b B in panels of kPanel columns, see kPanel.
+template <class M, class N, class K, class T, class E>
+SOFIE_INLINE inline void gemm(M m, N n, K k, const T* a, std::size_t lda, const T* packed_b, T* c,
+                              std::size_t ldc, E epilogue) {
+  if constexpr (std::is_same<T, float>::value) {
+    if (m == 1) {
+      detail::gemv(n, k, a, packed_b, c, epilogue);
+      return;
+    }
+    // A constant 1 needs no code for more.
+    if constexpr (!std::is_same<M, fixed<1>>::value) {
+      detail::gemm_blocked(m, n, k, a, lda, detail::PackedStrips{packed_b, k}, c, ldc, epilogue);
+    }
+  } else {
+    for (std::size_t i = 0; i < m; ++i) {
+      for (std::size_t j = 0; j < n; ++j) {
+        const T* b = packed_b + j / kPanel * kPanel * k + j % kPanel;
+        T sum = T(0);
+        for (std::size_t l = 0; l < k; ++l) sum = fma(a[i * lda + l], b[l * kPanel], sum);
+        store(c + i * ldc, Scalar{j}, epilogue(sum, i, Scalar{j}));
+      }
+    }
+  }
+}
+
+/// Elements of workspace that matmul needs: B packed, and A copied if its rows are not contiguous.
+constexpr std::size_t matmul_workspace(std::size_t m, std::size_t n, std::size_t k, std::size_t a_sk) {
+  return packed_size(n, k) + (a_sk == 1 ? 0 : m * k);
+}
+
+namespace detail {
+// B[k][n] with strides to panels.
+SOFIE_NOINLINE inline void pack_panels(std::size_t n, std::size_t k, const float* b, std::size_t b_sk,
+                                       std::size_t b_sn, float* packed) {
+  for (std::size_t p = 0; p < n; p += kPanel) {
+    const std::size_t width = n - p < kPanel ? n - p : kPanel;
+    for (std::size_t l = 0; l < k; ++l) {
+      for (std::size_t j = 0; j < width; ++j) packed[l * kPanel + j] = b[l * b_sk + (p + j) * b_sn];
+      for (std::size_t j = width; j < kPanel; ++j) packed[l * kPanel + j] = 0.f;
+    }
+    packed += k * kPanel;
+  }
+}
+}  // namespace detail
+
+/// Batched product of two run-time operands: c[b0][b1][m][n] (contiguous) = epilogue(sum_k a * b, batch, i,
+/// j) with batch = i0 * b1 + i1. All strides are in elements; 0 broadcasts.
+/// @param workspace matmul_workspace(m, n, k, a_sk) elements, overwritten.
+template <class B0, class B1, class M, class N, class K, class T, class E>
+SOFIE_INLINE inline void matmul(B0 b0, B1 b1, M m, N n, K k, const T* a, std::size_t a_s0, std::size_t a_s1,
+                                std::size_t a_sm, std::size_t a_sk, const T* b, std::size_t b_s0,
+                                std::size_t b_s1, std::size_t b_sk, std::size_t b_sn, T* c, T* workspace,
+                                E epilogue) {
+  const T* packed = nullptr;  // the B that the workspace holds
+  for (std::size_t i0 = 0; i0 < b0; ++i0) {
+    for (std::size_t i1 = 0; i1 < b1; ++i1) {
+      const std::size_t batch = i0 * b1 + i1;
+      const T* x = a + i0 * a_s0 + i1 * a_s1;
+      const T* y = b + i0 * b_s0 + i1 * b_s1;
+      T* z = c + batch * m * n;
+      auto finish = [&](auto acc, std::size_t i, auto j) SOFIE_INLINE { return epilogue(acc, batch, i, j); };
+      if constexpr (std::is_same<T, float>::value) {
+        if (y != packed) {
+          detail::pack_panels(n, k, y, b_sk, b_sn, workspace);
+          packed = y;
+        }
+        std::size_t lda = a_sm;
+        if (a_sk != 1) {
+          float* copy = workspace + packed_size(n, k);
+          for (std::size_t i = 0; i < m; ++i) {
+            for (std::size_t l = 0; l < k; ++l) copy[i * k + l] = x[i * a_sm + l * a_sk];
+          }
+          x = copy;
+          lda = k;
+        }
+        gemm(m, n, k, x, lda, static_cast<const float*>(workspace), z, n, finish);
+      } else {
+        for (std::size_t i = 0; i < m; ++i) {
+          for (std::size_t j = 0; j < n; ++j) {
+            T sum = T(0);
+            for (std::size_t l = 0; l < k; ++l)
+              sum = fma(x[i * a_sm + l * a_sk], y[l * b_sk + j * b_sn], sum);
+            store(z + i * n, Scalar{j}, finish(sum, i, Scalar{j}));
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace SOFIE_ISA
+}  // namespace sofie

@@ -1,0 +1,573 @@
+// Vectors of floats whose width follows the instruction set the header is compiled for, and the index tags
+// with which one generic lambda serves full vectors, the last partial vector and plain scalars.
+//
+// Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+// The instruction set is part of every name (inline namespace), so that two libraries built with different
+// flags cannot be merged into one inconsistent definition by the linker.
+#ifndef SOFIE_ISA
+#if defined(__AVX512F__)
+#define SOFIE_ISA avx512
+#define SOFIE_ISA_AVX512 1
+#elif defined(__AVX2__) && defined(__FMA__)
+#define SOFIE_ISA avx2
+#define SOFIE_ISA_AVX2 1
+#else
+#define SOFIE_ISA generic
+#endif
+#endif
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+// An attribute alone, so that it also fits between the parameters and the body of a lambda.
+#ifndef SOFIE_INLINE
+#define SOFIE_INLINE __attribute__((always_inline))
+#endif
+#ifndef SOFIE_NOINLINE
+#define SOFIE_NOINLINE __attribute__((noinline))
+#endif
+// Asks for a loop of constant trip count to be unrolled completely, whatever the -O level: arrays of
+// accumulators live in registers only when every index into them is a constant.
+#ifndef SOFIE_UNROLL
+#if defined(__clang__)
+#define SOFIE_UNROLL _Pragma("unroll")
+#else
+#define SOFIE_UNROLL _Pragma("GCC unroll 32")
+#endif
+#endif
+
+namespace sofie {
+inline namespace SOFIE_ISA {
+
+// ---------------------------------------------------------------------------------------------------------
+// Types
+// ---------------------------------------------------------------------------------------------------------
+
+/// Number of floats in one vector.
+#if defined(SOFIE_ISA_AVX512)
+constexpr std::size_t kLanes = 16;
+#elif defined(SOFIE_ISA_AVX2)
+constexpr std::size_t kLanes = 8;
+#else
+constexpr std::size_t kLanes = 4;
+#endif
+
+/// kLanes floats; arithmetic and comparisons are the plain operators.
+typedef float f32v __attribute__((vector_size(kLanes * sizeof(float))));
+/// kLanes 32-bit integers. As a mask (the result of comparing two f32v) each lane is 0 or -1.
+typedef std::int32_t i32v __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
+/// kLanes unsigned integers, for bit tricks.
+typedef std::uint32_t u32v __attribute__((vector_size(kLanes * sizeof(std::uint32_t))));
+
+/// An extent known when the code is generated. Kernels take extents as `std::size_t` or `fixed<V>`; constants
+/// fold through the latter.
+template <std::size_t V>
+struct fixed {
+  static constexpr std::size_t value = V;
+  constexpr operator std::size_t() const { return V; }
+};
+
+template <class N>
+struct is_fixed : std::false_type {};
+template <std::size_t V>
+struct is_fixed<fixed<V>> : std::true_type {};
+
+/// Index of a single element.
+struct Scalar {
+  std::size_t i;
+};
+/// Index of kLanes consecutive elements, i ... i + kLanes - 1.
+struct Full {
+  std::size_t i;
+};
+/// Index of n < kLanes consecutive elements; the other lanes never touch memory, loads give 0 there.
+struct Partial {
+  std::size_t i;
+  std::size_t n;
+};
+
+template <class V>
+constexpr bool is_vector = std::is_same<V, f32v>::value;
+template <class V>
+constexpr bool is_mask = std::is_same<V, i32v>::value;
+
+// ---------------------------------------------------------------------------------------------------------
+// Broadcast, bits
+// ---------------------------------------------------------------------------------------------------------
+
+namespace detail {
+template <std::size_t... L>
+SOFIE_INLINE inline f32v repeat(float s, std::index_sequence<L...>) {
+  return f32v{(static_cast<void>(L), s)...};
+}
+template <class F, std::size_t... L>
+SOFIE_INLINE inline f32v make_lanes(F& f, std::index_sequence<L...>) {
+  return f32v{static_cast<float>(f(L))...};
+}
+using AllLanes = std::make_index_sequence<kLanes>;
+}  // namespace detail
+
+/// A vector with s in every lane; the identity for vectors.
+SOFIE_INLINE inline f32v broadcast(float s) { return detail::repeat(s, detail::AllLanes{}); }
+SOFIE_INLINE inline f32v broadcast(f32v v) { return v; }
+
+/// A mask of all lanes or none; the identity for masks.
+SOFIE_INLINE inline i32v broadcast_mask(bool b) { return i32v{} - static_cast<std::int32_t>(b); }
+SOFIE_INLINE inline i32v broadcast_mask(i32v m) { return m; }
+
+SOFIE_INLINE inline std::uint32_t to_bits(float x) {
+  std::uint32_t u;
+  std::memcpy(&u, &x, sizeof u);
+  return u;
+}
+SOFIE_INLINE inline float from_bits(std::uint32_t u) {
+  float x;
+  std::memcpy(&x, &u, sizeof x);
+  return x;
+}
+SOFIE_INLINE inline u32v to_bits(f32v x) { return (u32v)x; }
+SOFIE_INLINE inline f32v from_bits(u32v u) { return (f32v)u; }
+
+/// 0, 1, 2, ... in the lanes.
+SOFIE_INLINE inline f32v lane_numbers() {
+  auto number = [](std::size_t l) SOFIE_INLINE { return l; };
+  return detail::make_lanes(number, detail::AllLanes{});
+}
+
+/// The mask of the lanes that an index makes valid.
+SOFIE_INLINE inline i32v valid_lanes(Full) { return broadcast_mask(true); }
+SOFIE_INLINE inline i32v valid_lanes(Partial j) {
+  return lane_numbers() < broadcast(static_cast<float>(j.n));
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Load, store, gather
+// ---------------------------------------------------------------------------------------------------------
+
+template <class T>
+SOFIE_INLINE inline T load(const T* p, Scalar j) {
+  return p[j.i];
+}
+
+SOFIE_INLINE inline f32v load(const float* p, Full j) {
+  f32v v;
+  std::memcpy(&v, p + j.i, sizeof v);
+  return v;
+}
+
+SOFIE_INLINE inline f32v load(const float* p, Partial j) {
+#if defined(SOFIE_ISA_AVX512)
+  return (f32v)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << j.n) - 1u), p + j.i);
+#elif defined(SOFIE_ISA_AVX2)
+  return (f32v)_mm256_maskload_ps(p + j.i, (__m256i)valid_lanes(j));
+#else
+  p += j.i;
+  return f32v{p[0], j.n > 1 ? p[1] : 0.f, j.n > 2 ? p[2] : 0.f, 0.f};
+#endif
+}
+
+/// Bytes as a mask: lane l is set where the byte is not zero.
+SOFIE_INLINE inline i32v load(const std::uint8_t* p, Full j) {
+  typedef std::uint8_t bytes __attribute__((vector_size(kLanes)));
+  bytes b;
+  std::memcpy(&b, p + j.i, sizeof b);
+  return __builtin_convertvector(b, i32v) != i32v{};
+}
+SOFIE_INLINE inline i32v load(const std::uint8_t* p, Partial j) {
+  std::uint8_t b[kLanes] = {};
+  for (std::size_t l = 0; l < j.n; ++l) b[l] = p[j.i + l];
+  return load(b, Full{0});
+}
+SOFIE_INLINE inline i32v load(const bool* p, Full j) {
+  return load(reinterpret_cast<const std::uint8_t*>(p), j);
+}
+SOFIE_INLINE inline i32v load(const bool* p, Partial j) {
+  return load(reinterpret_cast<const std::uint8_t*>(p), j);
+}
+
+template <class T, class U>
+SOFIE_INLINE inline void store(T* p, Scalar j, U v) {
+  p[j.i] = static_cast<T>(v);
+}
+
+SOFIE_INLINE inline void store(float* p, Full j, f32v v) { std::memcpy(p + j.i, &v, sizeof v); }
+
+SOFIE_INLINE inline void store(float* p, Partial j, f32v v) {
+#if defined(SOFIE_ISA_AVX512)
+  _mm512_mask_storeu_ps(p + j.i, static_cast<__mmask16>((1u << j.n) - 1u), (__m512)v);
+#elif defined(SOFIE_ISA_AVX2)
+  _mm256_maskstore_ps(p + j.i, (__m256i)valid_lanes(j), (__m256)v);
+#else
+  p += j.i;
+  p[0] = v[0];
+  if (j.n > 1) p[1] = v[1];
+  if (j.n > 2) p[2] = v[2];
+#endif
+}
+
+/// A scalar stored through a vector index fills its valid lanes.
+SOFIE_INLINE inline void store(float* p, Full j, float v) { store(p, j, broadcast(v)); }
+SOFIE_INLINE inline void store(float* p, Partial j, float v) { store(p, j, broadcast(v)); }
+
+/// Masks are stored as bytes 0 and 1.
+SOFIE_INLINE inline void store(std::uint8_t* p, Full j, i32v m) {
+  typedef std::uint8_t bytes __attribute__((vector_size(kLanes)));
+  const bytes b = __builtin_convertvector(m & 1, bytes);
+  std::memcpy(p + j.i, &b, sizeof b);
+}
+SOFIE_INLINE inline void store(std::uint8_t* p, Partial j, i32v m) {
+  std::uint8_t b[kLanes];
+  store(b, Full{0}, m);
+  for (std::size_t l = 0; l < j.n; ++l) p[j.i + l] = b[l];
+}
+template <class J, class = std::enable_if_t<!std::is_same<J, Scalar>::value>>
+SOFIE_INLINE inline void store(bool* p, J j, i32v m) {
+  store(reinterpret_cast<std::uint8_t*>(p), j, m);
+}
+template <class J, class = std::enable_if_t<!std::is_same<J, Scalar>::value>>
+SOFIE_INLINE inline void store(bool* p, J j, bool b) {
+  store(reinterpret_cast<std::uint8_t*>(p), j, broadcast_mask(b));
+}
+
+/// lane l = f(j.i + l), evaluated for valid lanes only. A predicate (f returns bool) gives a mask.
+template <class F>
+SOFIE_INLINE inline auto lanes(Scalar j, F f) {
+  return f(j.i);
+}
+template <class F>
+SOFIE_INLINE inline auto lanes(Full j, F f) {
+  if constexpr (std::is_same<decltype(f(j.i)), bool>::value) {
+    auto g = [&](std::size_t l) SOFIE_INLINE { return f(j.i + l) ? 1.f : 0.f; };
+    return detail::make_lanes(g, detail::AllLanes{}) != f32v{};
+  } else {
+    auto g = [&](std::size_t l) SOFIE_INLINE { return f(j.i + l); };
+    return detail::make_lanes(g, detail::AllLanes{});
+  }
+}
+template <class F>
+SOFIE_INLINE inline auto lanes(Partial j, F f) {
+  float b[kLanes] = {};
+  for (std::size_t l = 0; l < j.n; ++l) b[l] = static_cast<float>(f(j.i + l));
+  const f32v v = load(b, Full{0});
+  if constexpr (std::is_same<decltype(f(j.i)), bool>::value) {
+    return v != f32v{};
+  } else {
+    return v;
+  }
+}
+
+/// p[(j.i + l) * stride] in lane l. Lanes are inserted one by one: on the machines of today that is as fast
+/// as the gather instructions.
+template <class T, class J>
+SOFIE_INLINE inline auto gather(const T* p, std::size_t stride, J j) {
+  // Signed, so that a negative stride that went through size_t works.
+  return lanes(j, [&](std::size_t i) SOFIE_INLINE {
+    return p[static_cast<std::ptrdiff_t>(i) * static_cast<std::ptrdiff_t>(stride)];
+  });
+}
+
+/// The indices themselves as floats.
+SOFIE_INLINE inline float iota(Scalar j) { return static_cast<float>(j.i); }
+template <class J>
+SOFIE_INLINE inline f32v iota(J j) {
+  // Added as integers: exact lane by lane up to 2^24, rounded as the scalar conversion is beyond.
+  u32v u = u32v{} + static_cast<std::uint32_t>(j.i);
+  u += __builtin_convertvector(lane_numbers(), u32v);
+  return __builtin_convertvector(u, f32v);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Arithmetic that operators do not spell
+// ---------------------------------------------------------------------------------------------------------
+
+/// a * b + c, rounded once where the instruction set has fused multiply-add (and in all lanes and scalars
+/// alike, so that an element's value does not depend on whether it fell into a vector).
+SOFIE_INLINE inline f32v fma(f32v a, f32v b, f32v c) {
+#if defined(SOFIE_ISA_AVX512)
+  return (f32v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(SOFIE_ISA_AVX2)
+  return (f32v)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+SOFIE_INLINE inline float fma(float a, float b, float c) {
+#if defined(SOFIE_ISA_AVX512) || defined(SOFIE_ISA_AVX2)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+SOFIE_INLINE inline double fma(double a, double b, double c) {
+#if defined(SOFIE_ISA_AVX512) || defined(SOFIE_ISA_AVX2)
+  return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+/// Mixed vectors and scalars; other types multiply and add.
+template <class A, class B, class C>
+SOFIE_INLINE inline auto fma(A a, B b, C c) {
+  if constexpr (is_vector<A> || is_vector<B> || is_vector<C>) {
+    return fma(broadcast(a), broadcast(b), broadcast(c));
+  } else {
+    using T = std::common_type_t<A, B, C>;
+    if constexpr (std::is_integral<T>::value) {
+      // Wraps on overflow, as numpy and ONNX Runtime do.
+      using U = std::conditional_t<(sizeof(T) < sizeof(unsigned)), unsigned, std::make_unsigned_t<T>>;
+      return static_cast<T>(static_cast<U>(a) * static_cast<U>(b) + static_cast<U>(c));
+    } else {
+      return fma(static_cast<T>(a), static_cast<T>(b), static_cast<T>(c));
+    }
+  }
+}
+
+/// mask ? a : b, lane by lane; scalars broadcast.
+template <class A, class B>
+SOFIE_INLINE inline auto select(i32v mask, A a, B b) {
+  if constexpr ((is_mask<A> || std::is_same<A, bool>::value) &&
+                (is_mask<B> || std::is_same<B, bool>::value)) {
+    const i32v x = broadcast_mask(a), y = broadcast_mask(b);
+    return (mask & x) | (~mask & y);
+  } else {
+    const f32v x = broadcast(a), y = broadcast(b);
+    return mask ? x : y;
+  }
+}
+template <class A, class B>
+SOFIE_INLINE inline auto select(bool mask, A a, B b) {
+  if constexpr (is_vector<A> || is_vector<B>) {
+    return mask ? broadcast(a) : broadcast(b);
+  } else if constexpr (is_mask<A> || is_mask<B>) {
+    return mask ? broadcast_mask(a) : broadcast_mask(b);
+  } else {
+    using T = std::common_type_t<A, B>;
+    return mask ? static_cast<T>(a) : static_cast<T>(b);
+  }
+}
+
+template <class A, class B>
+SOFIE_INLINE inline auto logical_and(A a, B b) {
+  if constexpr (is_mask<A> || is_mask<B>) {
+    return broadcast_mask(a) & broadcast_mask(b);
+  } else {
+    return a && b;
+  }
+}
+template <class A, class B>
+SOFIE_INLINE inline auto logical_or(A a, B b) {
+  if constexpr (is_mask<A> || is_mask<B>) {
+    return broadcast_mask(a) | broadcast_mask(b);
+  } else {
+    return a || b;
+  }
+}
+template <class A, class B>
+SOFIE_INLINE inline auto logical_xor(A a, B b) {
+  if constexpr (is_mask<A> || is_mask<B>) {
+    return broadcast_mask(a) ^ broadcast_mask(b);
+  } else {
+    return static_cast<bool>(a) != static_cast<bool>(b);
+  }
+}
+SOFIE_INLINE inline i32v logical_not(i32v a) { return ~a; }
+SOFIE_INLINE inline bool logical_not(bool a) { return !a; }
+
+namespace detail {
+// The hardware's max and min: (a > b ? a : b) and (a < b ? a : b), so b where either is NaN.
+SOFIE_INLINE inline f32v raw_max(f32v a, f32v b) {
+#if defined(SOFIE_ISA_AVX512)  // maskz: g++ 12 warns about an undefined operand inside the plain intrinsic
+  return (f32v)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(SOFIE_ISA_AVX2)
+  return (f32v)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+  return (f32v)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  return (a > b) ? a : b;
+#endif
+}
+SOFIE_INLINE inline f32v raw_min(f32v a, f32v b) {
+#if defined(SOFIE_ISA_AVX512)
+  return (f32v)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(SOFIE_ISA_AVX2)
+  return (f32v)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+  return (f32v)_mm_min_ps((__m128)a, (__m128)b);
+#else
+  return (a < b) ? a : b;
+#endif
+}
+}  // namespace detail
+
+/// The larger one; NaN if either is (as ONNX Runtime's Max and Relu).
+template <class A, class B>
+SOFIE_INLINE inline auto max(A a, B b) {
+  if constexpr (is_vector<A> && is_vector<B>) {
+    return (a != a) ? a : detail::raw_max(a, b);
+  } else if constexpr (is_vector<A>) {
+    // The scalar first: the instruction then hands on a NaN of the vector, and a constant needs no second
+    // test.
+    const f32v s = broadcast(static_cast<float>(b));
+    return b != b ? s : detail::raw_max(s, a);
+  } else if constexpr (is_vector<B>) {
+    return max(b, a);
+  } else {
+    using T = std::common_type_t<A, B>;
+    const T x = static_cast<T>(a), y = static_cast<T>(b);
+    return (x > y || x != x) ? x : y;
+  }
+}
+/// The smaller one; NaN if either is.
+template <class A, class B>
+SOFIE_INLINE inline auto min(A a, B b) {
+  if constexpr (is_vector<A> && is_vector<B>) {
+    return (a != a) ? a : detail::raw_min(a, b);
+  } else if constexpr (is_vector<A>) {
+    const f32v s = broadcast(static_cast<float>(b));
+    return b != b ? s : detail::raw_min(s, a);
+  } else if constexpr (is_vector<B>) {
+    return min(b, a);
+  } else {
+    using T = std::common_type_t<A, B>;
+    const T x = static_cast<T>(a), y = static_cast<T>(b);
+    return (x < y || x != x) ? x : y;
+  }
+}
+
+/// Conversion with C++ semantics, defined everywhere: floating point to integer truncates and saturates (NaN
+/// gives 0), anything to bool is x != 0, a mask to float is 0 or 1.
+template <class To, class From>
+SOFIE_INLINE inline auto cast(From x) {
+  if constexpr (is_mask<From>) {
+    if constexpr (std::is_same<To, bool>::value) {
+      return x;
+    } else {
+      return select(x, 1.f, 0.f);
+    }
+  } else if constexpr (is_vector<From>) {
+    if constexpr (std::is_same<To, bool>::value) {
+      return x != f32v{};
+    } else {
+      static_assert(std::is_same<To, float>::value,
+                    "vectors hold floats; use Scalar indices for other types");
+      return x;
+    }
+  } else if constexpr (std::is_same<To, bool>::value) {
+    return x != From(0);
+  } else if constexpr (std::is_integral<To>::value && std::is_floating_point<From>::value) {
+    using L = std::numeric_limits<To>;
+    // -min is a power of two (or 0) and exact in floating point; max may not be, max + 1 is.
+    constexpr From top = static_cast<From>(L::max() / 2 + 1) * From(2);
+    return x != x                             ? To(0)
+           : x >= top                         ? L::max()
+           : x <= static_cast<From>(L::min()) ? L::min()
+                                              : static_cast<To>(x);
+  } else {
+    return static_cast<To>(x);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Loops
+// ---------------------------------------------------------------------------------------------------------
+
+/// Calls body(Full{i}) for the whole vectors of n elements, and body(Partial{i, rest}) once for the rest.
+template <class N, class F>
+SOFIE_INLINE inline void map(N n, F&& body) {
+  const std::size_t whole = std::size_t(n) / kLanes * kLanes;
+  for (std::size_t i = 0; i < whole; i += kLanes) body(Full{i});
+  if constexpr (is_fixed<N>::value) {
+    if constexpr (N::value % kLanes != 0) body(Partial{whole, N::value % kLanes});
+  } else {
+    if (whole < n) body(Partial{whole, n - whole});
+  }
+}
+
+namespace detail {
+template <class Op, std::size_t... L>
+SOFIE_INLINE inline float fold(f32v v, Op op, std::index_sequence<L...>) {
+  float r = v[0];
+  ((r = L == 0 ? r : op(r, static_cast<float>(v[L]))), ...);
+  return r;
+}
+
+// Four accumulators hide the latency of op; the order of the operations depends on n alone.
+template <class N, class F, class Op>
+SOFIE_INLINE inline float reduce(N n, F& f, float neutral, Op op) {
+  constexpr std::size_t kStep = 4 * kLanes;
+  const f32v start = broadcast(neutral);
+  f32v a = start, b = start, c = start, d = start;
+  std::size_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    a = op(a, broadcast(f(Full{i})));
+    b = op(b, broadcast(f(Full{i + kLanes})));
+    c = op(c, broadcast(f(Full{i + 2 * kLanes})));
+    d = op(d, broadcast(f(Full{i + 3 * kLanes})));
+  }
+  for (; i + kLanes <= n; i += kLanes) a = op(a, broadcast(f(Full{i})));
+  if (!(is_fixed<N>::value && std::size_t(n) % kLanes == 0) && i < n) {
+    const Partial j{i, n - i};
+    b = op(b, select(valid_lanes(j), broadcast(f(j)), start));
+  }
+  return fold(op(op(a, b), op(c, d)), op, AllLanes{});
+}
+
+struct Plus {
+  template <class V>
+  SOFIE_INLINE V operator()(V a, V b) const {
+    return a + b;
+  }
+};
+struct Times {
+  template <class V>
+  SOFIE_INLINE V operator()(V a, V b) const {
+    return a * b;
+  }
+};
+struct Max {
+  template <class V>
+  SOFIE_INLINE V operator()(V a, V b) const {
+    return max(a, b);
+  }
+};
+struct Min {
+  template <class V>
+  SOFIE_INLINE V operator()(V a, V b) const {
+    return min(a, b);
+  }
+};
+}  // namespace detail
+
+/// Sum of f(j) over n elements, f giving a vector or a float for Full and Partial indices; 0 for n == 0.
+template <class N, class F>
+SOFIE_INLINE inline float reduce_sum(N n, F&& f) {
+  return detail::reduce(n, f, 0.f, detail::Plus{});
+}
+/// Product over n elements; 1 for n == 0.
+template <class N, class F>
+SOFIE_INLINE inline float reduce_prod(N n, F&& f) {
+  return detail::reduce(n, f, 1.f, detail::Times{});
+}
+/// Largest of n elements, NaN if any is; -inf for n == 0.
+template <class N, class F>
+SOFIE_INLINE inline float reduce_max(N n, F&& f) {
+  return detail::reduce(n, f, -std::numeric_limits<float>::infinity(), detail::Max{});
+}
+/// Smallest of n elements, NaN if any is; +inf for n == 0.
+template <class N, class F>
+SOFIE_INLINE inline float reduce_min(N n, F&& f) {
+  return detail::reduce(n, f, std::numeric_limits<float>::infinity(), detail::Min{});
+}
+
+}  // namespace SOFIE_ISA
+}  // namespace sofie

@@ -1,0 +1,95 @@
+// gemm and matmul against triple loops, over random shapes; rows must not depend on the number of rows.
+#include <cstdint>
+#include <cstring>
+#include <sofie/gemm.hxx>
+
+#include "check.hpp"
+
+using sofie::fixed;
+
+template <class T>
+std::vector<T> pack(const std::vector<T>& b, std::size_t n, std::size_t k) {
+  std::vector<T> p(sofie::packed_size(n, k), T(0));
+  for (std::size_t j = 0; j < n; ++j)
+    for (std::size_t l = 0; l < k; ++l) p[j / 16 * 16 * k + l * 16 + j % 16] = b[l * n + j];
+  return p;
+}
+
+// The contract's order of operations, one element at a time.
+template <class T>
+T dot(const T* a, std::size_t sa, const T* b, std::size_t sb, std::size_t k) {
+  T s = 0;
+  for (std::size_t l = 0; l < k; ++l) s = sofie::fma(a[l * sa], b[l * sb], s);
+  return s;
+}
+
+template <class T, class M, class N, class K>
+void test_gemm(M m, N n, K k) {
+  const std::size_t lda = k + check::below(4), ldc = n + check::below(4);
+  const auto a = check::random<T>(m * lda, 10), b = check::random<T>(k * n, 10),
+             bias = check::random<T>(n, 10);
+  const auto p = pack(b, n, k);
+  std::vector<T> c(m * ldc, T(77)), one(n);
+  const auto bias_of = [&](auto acc, std::size_t, auto j)
+                           SOFIE_INLINE { return acc + sofie::load(bias.data(), j); };
+  sofie::gemm(m, n, k, a.data(), lda, p.data(), c.data(), ldc, bias_of);
+  for (std::size_t i = 0; i < m; ++i) {
+    for (std::size_t j = 0; j < ldc; ++j) {
+      const T want = j < n ? static_cast<T>(dot<T>(&a[i * lda], 1, &b[j], n, k) + bias[j]) : T(77);
+      if (c[i * ldc + j] != want)
+        check::fail("gemm %zu %zu %zu [%zu][%zu]: %g, want %g", std::size_t(m), std::size_t(n),
+                    std::size_t(k), i, j, double(c[i * ldc + j]), double(want));
+    }
+    sofie::gemm(fixed<1>{}, n, k, a.data() + i * lda, lda, p.data(), one.data(), n, bias_of);
+    if (n != 0 && std::memcmp(one.data(), &c[i * ldc], n * sizeof(T)) != 0)
+      check::fail("gemm: row depends on m");
+  }
+}
+
+template <class T>
+void test_matmul() {
+  const std::size_t b0 = 1 + check::below(3), b1 = 1 + check::below(3), m = 1 + check::below(40),
+                    n = 1 + check::below(40), k = check::below(30);
+  const bool ta = check::below(2), tb = check::below(2);
+  const std::size_t a_s1 = check::below(2) ? m * k : 0, a_s0 = check::below(2) ? a_s1 * b1 : 0;
+  const std::size_t b_s1 = check::below(2) ? n * k : 0, b_s0 = check::below(2) ? b_s1 * b1 : 0;
+  const std::size_t a_sm = ta ? 1 : k, a_sk = ta ? m : 1, b_sk = tb ? 1 : n, b_sn = tb ? k : 1;
+  const auto a = check::random<T>(b0 * b1 * m * k + 1, 10), b = check::random<T>(b0 * b1 * n * k + 1, 10);
+  std::vector<T> c(b0 * b1 * m * n), work(sofie::matmul_workspace(m, n, k, a_sk));
+  sofie::matmul(b0, b1, m, n, k, a.data(), a_s0, a_s1, a_sm, a_sk, b.data(), b_s0, b_s1, b_sk, b_sn, c.data(),
+                work.data(), [&](auto acc, std::size_t batch, std::size_t i, auto) SOFIE_INLINE {
+                  return acc + static_cast<T>(100 * batch + i);
+                });
+  for (std::size_t i0 = 0; i0 < b0; ++i0)
+    for (std::size_t i1 = 0; i1 < b1; ++i1)
+      for (std::size_t i = 0; i < m; ++i)
+        for (std::size_t j = 0; j < n; ++j) {
+          const std::size_t batch = i0 * b1 + i1;
+          const T want = static_cast<T>(dot<T>(&a[i0 * a_s0 + i1 * a_s1 + i * a_sm], a_sk,
+                                               &b[i0 * b_s0 + i1 * b_s1 + j * b_sn], b_sk, k) +
+                                        static_cast<T>(100 * batch + i));
+          const T got = c[(batch * m + i) * n + j];
+          if (got != want) check::fail("matmul %zu %zu %zu: %g, want %g", m, n, k, double(got), double(want));
+        }
+}
+
+int main() {
+  for (int i = 0; i < 300; ++i) {
+    test_gemm<float>(check::below(70), check::below(140), check::below(60));
+    test_matmul<float>();
+  }
+  test_gemm<float>(std::size_t(30), std::size_t(37), std::size_t(2500));
+  test_gemm<float>(std::size_t(1), std::size_t(300), std::size_t(7));
+  test_gemm<float>(std::size_t(300), fixed<50>{}, fixed<50>{});
+  test_gemm<float>(fixed<1>{}, fixed<200>{}, fixed<20>{});
+  test_gemm<float>(fixed<5>{}, fixed<1>{}, fixed<1>{});
+  test_gemm<float>(fixed<15>{}, fixed<64>{}, fixed<3>{});
+  for (int i = 0; i < 20; ++i) {
+    test_gemm<double>(check::below(9), check::below(40), check::below(20));
+    test_gemm<std::int64_t>(check::below(9), check::below(40), check::below(20));
+    test_gemm<std::int8_t>(check::below(9), check::below(40), check::below(20));
+    test_matmul<double>();
+    test_matmul<std::int32_t>();
+  }
+  return check::done("gemm_test");
+}
