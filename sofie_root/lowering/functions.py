@@ -1,0 +1,176 @@
+"""The named functions of expressions in NumPy, with the semantics of ``cpp/include/sofie``.
+
+Integers wrap around, integer division truncates (by zero: 0), conversions from float to integer saturate,
+minimum and maximum propagate NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def convert(x: Array, dtype: np.dtype[Any]) -> Array:
+    """``x`` as another dtype: float to integer saturates and makes NaN 0, anything to bool is ``x != 0``."""
+    if dtype == np.bool_:
+        return np.asarray(x != 0)
+    if not np.issubdtype(dtype, np.integer) or x.dtype == np.bool_ or np.issubdtype(x.dtype, np.integer):
+        return x.astype(dtype)
+    limits = np.iinfo(dtype)
+    wide = x.astype(np.float64)
+    inside = (wide > float(limits.min) - 1.0) & (wide < float(limits.max) + 1.0)
+    if dtype.itemsize == 8:  # the largest integer is not a double: compare with the power of two above it
+        inside = (wide >= float(limits.min)) & (wide < float(limits.max))
+    safe = np.where(inside, wide, 0.0).astype(dtype)
+    return np.where(inside, safe, np.where(wide > 0, limits.max, np.where(wide < 0, limits.min, 0))).astype(dtype)
+
+
+def _is_integer(x: Array) -> bool:
+    return bool(np.issubdtype(x.dtype, np.integer))
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if not _is_integer(a):
+        return np.divide(a, b)
+    divisor = np.where(b == 0, b.dtype.type(1), b)
+    quotient = np.floor_divide(a, divisor)
+    inexact = (quotient * divisor != a) & ((a < 0) != (divisor < 0))
+    return np.where(b == 0, a.dtype.type(0), quotient + inexact.astype(a.dtype))
+
+
+def _remainder(a: Array, b: Array, function: Callable[[Array, Array], Array]) -> Array:
+    if not _is_integer(a):
+        return function(a, b)
+    return np.where(b == 0, a.dtype.type(0), function(a, np.where(b == 0, b.dtype.type(1), b)))
+
+
+def _power(a: Array, b: Array) -> Array:
+    if not _is_integer(a):
+        return np.power(a, b.astype(a.dtype))
+    if not _is_integer(b):
+        return convert(np.power(a.astype(np.float64), b.astype(np.float64)), a.dtype)
+    one = a.dtype.type(1)
+    negative = b < 0
+    result = np.power(a, np.where(negative, b.dtype.type(0), b).astype(np.int64), dtype=a.dtype, casting="unsafe")
+    if not np.any(negative):
+        return result
+    odd = np.asarray(b) % 2 != 0
+    inverse = np.where(a == one, one, np.where(a + one == 0, np.where(odd, a, one), a.dtype.type(0)))
+    return np.where(negative, inverse, result)
+
+
+def _sigmoid(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, x.dtype.type(1)) / (e + x.dtype.type(1))
+
+
+_scalar_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def _erf(x: Array) -> Array:
+    return np.asarray(_scalar_erf(x.astype(np.float64))).astype(x.dtype)
+
+
+def _rounding(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A function that leaves integers alone."""
+    return lambda x: x if _is_integer(x) else function(x)
+
+
+FUNCTIONS: dict[str, Callable[..., Array]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": _divide,
+    "neg": np.negative,
+    "abs": np.absolute,
+    "sign": np.sign,
+    "min": np.minimum,
+    "max": np.maximum,
+    "pow": _power,
+    "mod": lambda a, b: _remainder(a, b, np.mod),
+    "fmod": lambda a, b: _remainder(a, b, np.fmod),
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: x.dtype.type(1) / np.sqrt(x),
+    "reciprocal": lambda x: x.dtype.type(1) / x,
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "erf": _erf,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "ceil": _rounding(np.ceil),
+    "floor": _rounding(np.floor),
+    "round": _rounding(np.rint),
+    "trunc": _rounding(np.trunc),
+    "relu": lambda x: np.maximum(x, x.dtype.type(0)),
+    "softplus": lambda x: np.maximum(x, x.dtype.type(0)) + np.log1p(np.exp(-np.abs(x))),
+    "softsign": lambda x: x / (np.abs(x) + x.dtype.type(1)),
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_xor": np.logical_xor,
+    "logical_not": np.logical_not,
+    "bit_and": np.bitwise_and,
+    "bit_or": np.bitwise_or,
+    "bit_xor": np.bitwise_xor,
+    "bit_not": np.invert,
+    "shift_left": np.left_shift,
+    "shift_right": np.right_shift,
+    "select": np.where,
+}
+"""Function name to NumPy; ``cast`` and ``guard`` depend on more than their arguments' values."""
+
+
+def identity_of(kind: str, dtype: np.dtype[Any]) -> Any:
+    """What a reduction over no elements gives."""
+    if kind in ("sum", "prod"):
+        return dtype.type(0 if kind == "sum" else 1)
+    if dtype == np.bool_:
+        return kind == "min"
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return dtype.type(limits.min if kind == "max" else limits.max)
+    return dtype.type(-np.inf if kind == "max" else np.inf)
+
+
+def combine(kind: str, values: Array, axes: tuple[int, ...]) -> Array:
+    """A reduction (see ``ReduceKind``) over these axes, in the dtype of ``values``."""
+    if kind.startswith("arg"):
+        (axis,) = axes
+        pick = np.argmax if kind.startswith("argmax") else np.argmin
+        if kind.endswith("_last"):
+            last = values.shape[axis] - 1
+            return np.asarray(last - pick(np.flip(values, axis), axis=axis))
+        return np.asarray(pick(values, axis=axis))
+    if kind == "sum":
+        return np.asarray(np.sum(values, axis=axes, dtype=values.dtype))
+    if kind == "prod":
+        return np.asarray(np.prod(values, axis=axes, dtype=values.dtype))
+    reduce = np.max if kind == "max" else np.min
+    return np.asarray(reduce(values, axis=axes, initial=identity_of(kind, values.dtype)))

@@ -1,0 +1,400 @@
+"""Runs a Program with NumPy: what every statement means, without generating code.
+
+Constant folding uses it, and tests hold it against ONNX Runtime and against the generated C++. An
+expression is evaluated on the whole grid of a loop at once: each index variable is an ``arange`` along its
+own axis and NumPy's broadcasting does the rest. Reads whose indices are ``offset + step * variable`` are
+slices, all others gather through index arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.errors import InputError
+from sofie_root.ir import Graph
+from sofie_root.ir.dim import Atom, Dim, Symbol, linear, single_atom
+from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load
+from sofie_root.program.program import Bind, Check, Kernel, Loop, Operand, Program
+
+from .functions import FUNCTIONS, combine, convert
+from .lower import lower
+
+Array = npt.NDArray[Any]
+
+GRID_LIMIT = 50_000_000
+"""Loops over more points than this are evaluated in parts, to bound memory."""
+
+
+def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Lowers a graph and runs it: ``interpret(lower(graph), inputs)``."""
+    return interpret(lower(graph), inputs)
+
+
+def interpret(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Runs an unscheduled Program.
+
+    Args:
+        program: as :func:`~sofie_root.lowering.lower.lower` makes it.
+        inputs: array of every input, by name.
+
+    Returns:
+        The outputs by public name. Arrays may share memory with the inputs and with each other.
+
+    Raises:
+        InputError: an input is missing, has a wrong dtype, rank or dimension, or sizes that the model needs
+            to be equal are not.
+        IndexError: an index read from a tensor is out of range.
+    """
+    memory = Memory(program, dict(program.constants), {})
+    _read_inputs(memory, inputs)
+    with np.errstate(all="ignore"):
+        for statement in program.statements:
+            if isinstance(statement, Loop):
+                _run_loop(memory, statement)
+            elif isinstance(statement, Kernel):
+                _run_kernel(memory, statement)
+            elif isinstance(statement, Bind):
+                memory.sizes[statement.symbol] = int(Grid(memory, ()).value(statement.value))
+            else:
+                _check(memory, statement)
+    return {name: np.ascontiguousarray(memory.arrays[b]).reshape(memory.arrays[b].shape)
+            for name, b in program.outputs.items()}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Memory:
+    """What has been computed so far: arrays of buffers and values of size symbols."""
+
+    program: Program
+    arrays: dict[str, Array]
+    sizes: dict[Atom, int]
+
+    def size(self, dim: Dim) -> int:
+        """The number that a size expression stands for."""
+        return int(Grid(self, ()).dim(dim))
+
+    def shape(self, dims: Sequence[Dim]) -> tuple[int, ...]:
+        """The numbers that a shape stands for."""
+        return tuple(self.size(d) for d in dims)
+
+
+def _read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
+    for name in memory.program.inputs:
+        buffer = memory.program.buffers[name]
+        if name not in inputs:
+            raise InputError("is missing; pass an array for every input", tensor=name)
+        array = np.asarray(inputs[name])
+        if array.dtype != buffer.dtype.numpy:
+            raise InputError(f"has dtype {array.dtype}, expected {buffer.dtype.numpy}", tensor=name)
+        if array.ndim != len(buffer.shape):
+            raise InputError(f"has shape {array.shape}, expected {buffer}", tensor=name)
+        memory.arrays[name] = array
+        for dim, extent in zip(buffer.shape, array.shape, strict=True):
+            symbol = single_atom(dim)
+            if isinstance(symbol, Symbol):
+                memory.sizes.setdefault(symbol, extent)
+    for name in memory.program.inputs:
+        expected = memory.program.buffers[name].shape
+        for axis, (dim, extent) in enumerate(zip(expected, memory.arrays[name].shape, strict=True)):
+            if memory.size(dim) != extent:
+                raise InputError(
+                    f"dimension {axis} is {extent}, expected {dim}"
+                    + ("" if isinstance(dim, int) else f" = {memory.size(dim)}"),
+                    tensor=name,
+                )
+
+
+def _check(memory: Memory, check: Check) -> None:
+    a, b = memory.size(check.a), memory.size(check.b)
+    if a != b:
+        raise InputError(f"{check.why}: {check.a} = {a} and {check.b} = {b} must be equal")
+
+
+class Grid:
+    """The points of a loop: evaluates expressions at all of them at once.
+
+    Every value is an array that broadcasts to the grid's shape (one axis per variable).
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        variables: Sequence[Symbol],
+        ranges: Sequence[tuple[int, int]] = (),
+        acc: Array | None = None,
+    ) -> None:
+        self.memory = memory
+        self.axes: dict[Atom, int] = {v: axis for axis, v in enumerate(variables)}
+        self.ranges = tuple(ranges)
+        self.acc = acc
+        self._mask: Array | None = None  # where the guards around the current expression hold
+        self._atoms: dict[tuple[Atom, int], Any] = {}
+        self._values: dict[tuple[int, int], Array] = {}
+        self._alive: list[Any] = []  # what the ids in the keys above belong to
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of points along each variable."""
+        return tuple(stop - start for start, stop in self.ranges)
+
+    # -- index expressions -----------------------------------------------------------------------------
+    def dim(self, dim: Dim) -> Any:
+        """An index expression: an int where no variable is in it, else an INT64 array."""
+        if isinstance(dim, int):
+            return dim
+        total: Any = 0
+        for monomial, coefficient in dim.terms:
+            term: Any = coefficient
+            for atom, power in monomial:
+                term = term * self._atom(atom) ** power
+            total = total + term
+        return total
+
+    def _atom(self, atom: Atom) -> Any:
+        key = (atom, id(self._mask))
+        if key not in self._atoms:
+            self._atoms[key] = self._evaluate_atom(atom)
+        return self._atoms[key]
+
+    def _evaluate_atom(self, atom: Atom) -> Any:
+        if isinstance(atom, Cell):
+            return self._cell(atom)
+        if atom in self.axes:
+            axis = self.axes[atom]
+            start, stop = self.ranges[axis]
+            return np.arange(start, stop).reshape([-1 if a == axis else 1 for a in range(len(self.axes))])
+        if isinstance(atom, Symbol):
+            if atom not in self.memory.sizes:
+                raise KeyError(f"size {atom} of {self.memory.program.name} has no value yet")
+            return self.memory.sizes[atom]
+        return atom.evaluate(tuple(self.dim(d) for d in atom.dims()), self._atom)
+
+    def _cell(self, cell: Cell) -> Any:
+        value = self.value(cell.expr).astype(np.int64)
+        if cell.extent is not None:
+            extent = self.dim(cell.extent)
+            self._demand((value >= -extent) & (value < extent), f"index {cell.expr} is outside 0..{extent}")
+            value = np.where(value < 0, value + extent, value)
+        return int(value) if value.ndim == 0 else value
+
+    def _demand(self, holds: Any, message: str) -> None:
+        """Raises IndexError where ``holds`` is false at a point that the guards let through."""
+        if self._mask is not None:
+            holds = holds | ~self._mask
+        if 0 not in self.shape and not np.all(holds):
+            raise IndexError(f"{message} ({self.memory.program.name})")
+
+    # -- values ------------------------------------------------------------------------------------------
+    def value(self, expr: Expr) -> Array:
+        """An expression at every point, in the expression's dtype."""
+        key = (id(expr), id(self._mask))
+        if key not in self._values:
+            self._alive.append(expr)
+            self._values[key] = np.asarray(self._evaluate(expr))
+        return self._values[key]
+
+    def _evaluate(self, expr: Expr) -> Array:
+        if isinstance(expr, Const):
+            return np.asarray(expr.value, expr.dtype.numpy)
+        if isinstance(expr, Index):
+            return np.asarray(self.dim(expr.dim), np.int64)
+        if isinstance(expr, Load):
+            return self._load(expr)
+        if isinstance(expr, Acc):
+            assert self.acc is not None, "acc outside an epilogue"
+            return self.acc
+        assert isinstance(expr, Call), expr
+        if expr.function == "guard":
+            return self._guard(*expr.args)
+        args = [self.value(a) for a in expr.args]
+        if expr.function == "cast":
+            return convert(args[0], expr.dtype.numpy)
+        return np.asarray(FUNCTIONS[expr.function](*args)).astype(expr.dtype.numpy, copy=False)
+
+    def _guard(self, condition: Expr, inside: Expr, outside: Expr) -> Array:
+        holds = self.value(condition)
+        before = self._mask
+        self._mask = holds if before is None else before & holds
+        self._alive.append(self._mask)
+        value = self.value(inside)
+        self._mask = before
+        return np.where(holds, value, self.value(outside))
+
+    def _load(self, load: Load) -> Array:
+        array = self.memory.arrays[load.buffer]
+        window = self.window(array.shape, load.index)
+        if window is not None:
+            slices, axes = window
+            return _spread(array[slices], axes, len(self.axes))
+        if array.size == 0:  # only a guard that never holds may read it
+            return np.zeros((1,) * len(self.axes), array.dtype)
+        return array[self.positions(load.buffer, array.shape, load.index)]
+
+    def window(
+        self, shape: tuple[int, ...], index: Sequence[Dim]
+    ) -> tuple[tuple[int | slice, ...], list[int]] | None:
+        """The slices that an index amounts to, and the grid axis of each; None where it is not slices."""
+        slices: list[int | slice] = []
+        axes: list[int] = []
+        for dim, extent in zip(index, shape, strict=True):
+            found = self._range(dim)
+            if found is None:
+                return None
+            axis, first, step, count = found
+            last = first + step * (count - 1)
+            if count == 0 or not (0 <= first < extent and 0 <= last < extent) or axis in axes:
+                return None
+            if axis is None:
+                slices.append(first)
+                continue
+            stop = last + (1 if step > 0 else -1)
+            slices.append(slice(first, stop if stop >= 0 else None, step))
+            axes.append(axis)
+        return tuple(slices), axes
+
+    def _range(self, dim: Dim) -> tuple[int | None, int, int, int] | None:
+        """``(axis, first, step, count)`` of an index that is linear in at most one variable."""
+        if isinstance(dim, int):
+            return None, dim, 1, 1
+        variables = [v for v in self.axes if v in dim.atoms]
+        if len(variables) > 1 or any(a.dims() for a in dim.atoms):
+            return None
+        if not variables:
+            return None, int(self.dim(dim)), 1, 1
+        parts = linear(dim, variables[0])
+        if parts is None:
+            return None
+        step, offset = (int(self.dim(p)) for p in parts)
+        axis = self.axes[variables[0]]
+        start, stop = self.ranges[axis]
+        return (axis, offset + step * start, step, stop - start) if step else None
+
+    def positions(self, name: str, shape: tuple[int, ...], index: Sequence[Dim]) -> tuple[Any, ...]:
+        """Index arrays into an array of that shape; out of range is an error unless guarded."""
+        found = []
+        for axis, (dim, extent) in enumerate(zip(index, shape, strict=True)):
+            position = self.dim(dim)
+            inside = (np.asarray(position) >= 0) & (np.asarray(position) < extent)
+            if not np.all(inside):
+                self._demand(inside, f"index {dim} into axis {axis} of {name} is outside 0..{extent}")
+                position = np.clip(position, 0, extent - 1)
+            found.append(position)
+        return tuple(found)
+
+
+def _spread(array: Array, axes: list[int], rank: int) -> Array:
+    """An array whose axes belong to the grid axes ``axes``, transposed and padded to the grid's rank."""
+    order = sorted(range(len(axes)), key=lambda k: axes[k])
+    array = array.transpose(order)
+    return array.reshape([array.shape[sorted(axes).index(a)] if a in axes else 1 for a in range(rank)])
+
+
+def _run_loop(memory: Memory, loop: Loop) -> None:
+    buffer = memory.program.buffers[loop.output]
+    shape = memory.shape(buffer.shape)
+    reduced = loop.reduction.vars if loop.reduction else ()
+    variables = (*loop.vars, *reduced)
+    ranges = [(0, memory.size(_extent(v))) for v in variables]
+    for part in _parts(ranges, len(loop.vars)):
+        grid = Grid(memory, variables, part)
+        kept = grid.shape[: len(loop.vars)]
+        if 0 in kept:
+            if loop.output not in memory.arrays:
+                memory.arrays[loop.output] = np.zeros(shape, buffer.dtype.numpy)
+            continue
+        value = _reduced(grid, loop) if loop.reduction else grid.value(loop.body)
+        value = convert(value, buffer.dtype.numpy) if value.dtype != buffer.dtype.numpy else value
+        value = np.broadcast_to(value, kept)
+        target = Grid(memory, loop.vars, part[: len(loop.vars)])
+        window = target.window(shape, loop.index)
+        if window is not None and _whole(window, shape):
+            # The loop writes each element once, in order: its value is the buffer, without a copy.
+            memory.arrays[loop.output] = value.reshape(shape)
+            continue
+        if loop.output not in memory.arrays:
+            memory.arrays[loop.output] = np.zeros(shape, buffer.dtype.numpy)
+        if window is not None and len(window[1]) == len(kept):
+            memory.arrays[loop.output][window[0]] = value.transpose(window[1])
+        else:
+            memory.arrays[loop.output][target.positions(loop.output, shape, loop.index)] = value
+
+
+def _extent(variable: Symbol) -> Dim:
+    assert variable.extent is not None, variable
+    return variable.extent
+
+
+def _whole(window: tuple[tuple[int | slice, ...], list[int]], shape: tuple[int, ...]) -> bool:
+    """Whether the slices are all of a buffer of that shape, in its own order."""
+    slices, axes = window
+    full = all(s == slice(0, n, 1) or (s == 0 and n == 1) for s, n in zip(slices, shape, strict=True))
+    return full and axes == sorted(axes)
+
+
+def _reduced(grid: Grid, loop: Loop) -> Array:
+    assert loop.reduction is not None
+    kept = len(loop.vars)
+    axes = tuple(range(kept, len(grid.shape)))
+    if not axes:
+        value = grid.value(loop.body)
+        return np.zeros_like(value, np.int64) if loop.reduction.kind.startswith("arg") else value
+    if 0 in grid.shape[kept:]:
+        empty = np.zeros(grid.shape, loop.body.dtype.numpy)
+        return combine(loop.reduction.kind, empty, axes)
+    return combine(loop.reduction.kind, np.broadcast_to(grid.value(loop.body), grid.shape), axes)
+
+
+def _parts(ranges: list[tuple[int, int]], kept: int) -> list[list[tuple[int, int]]]:
+    """The ranges cut along the longest kept variable so that each part has at most GRID_LIMIT points."""
+    points = 1
+    for start, stop in ranges:
+        points *= stop - start
+    if points <= GRID_LIMIT or not kept:
+        return [ranges]
+    axis = max(range(kept), key=lambda a: ranges[a][1])
+    length = ranges[axis][1]
+    step = max(1, length // -(-points // GRID_LIMIT))
+    return [
+        [*ranges[:axis], (start, min(start + step, length)), *ranges[axis + 1 :]]
+        for start in range(0, length, step)
+    ]
+
+
+def _run_kernel(memory: Memory, kernel: Kernel) -> None:
+    operands = [_operand(memory, o) for o in kernel.inputs]
+    results = kernel.spec.reference(kernel, operands, memory.size)
+    for position, (name, result) in enumerate(zip(kernel.outputs, results, strict=False)):
+        if name is None:
+            continue
+        buffer = memory.program.buffers[name]
+        shape = memory.shape(buffer.shape)
+        value = np.asarray(result).reshape(shape)
+        if position == 0 and kernel.epilogue is not None:
+            grid = Grid(memory, kernel.epilogue.vars, [(0, n) for n in shape], acc=value)
+            value = np.broadcast_to(grid.value(kernel.epilogue.body), shape)
+        value = convert(value, buffer.dtype.numpy) if value.dtype != buffer.dtype.numpy else value
+        memory.arrays[name] = value
+
+
+def _operand(memory: Memory, operand: Operand) -> Array:
+    """A kernel's strided view of a buffer."""
+    array = np.ascontiguousarray(memory.arrays[operand.buffer])
+    flat = array.reshape(-1)
+    shape, strides = memory.shape(operand.shape), memory.shape(operand.strides)
+    offset = memory.size(operand.offset)
+    if 0 in shape:
+        return np.zeros(shape, array.dtype)
+    reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+    low, high = offset + sum(min(r, 0) for r in reach), offset + sum(max(r, 0) for r in reach)
+    if low < 0 or high >= flat.size:
+        raise IndexError(f"operand {operand.buffer} reads {low}..{high} of {flat.size} elements")
+    steps = [s * array.itemsize for s in strides]
+    return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
+
+
+__all__ = ["GRID_LIMIT", "Grid", "Memory", "evaluate", "interpret"]
