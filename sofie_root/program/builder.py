@@ -202,6 +202,12 @@ class Builder:
             return x
         return self.loop(shape, lambda *out: x[broadcast_index(out, x.shape)], x.dtype)
 
+    def cast(self, x: Tensor, dtype: DType) -> Tensor:
+        """``x`` converted to ``dtype`` (itself if it has it already)."""
+        if x.dtype is dtype:
+            return x
+        return self.loop(x.shape, lambda *i: x[i], dtype)
+
     # -- kernels, constants, run-time sizes ------------------------------------------------------------
     def kernel(
         self,

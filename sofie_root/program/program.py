@@ -168,7 +168,7 @@ class KernelSpec:
         name: function in namespace ``sofie``.
         header: file under ``cpp/include/sofie`` that declares it.
         reference: ``reference(kernel, inputs, resolve) -> outputs`` in NumPy, without epilogue; ``resolve``
-            turns a Dim into its number.
+            turns a Dim into its number. Outputs are row-major; the caller gives them the buffer's shape.
         layouts: per input operand ``"contiguous"`` or ``"strided"`` (the last applies to any further ones).
         epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
             being the vectorised one; None where the kernel takes no epilogue.

@@ -1,0 +1,1 @@
+"""Declarations of the C++ kernels: NumPy references, packers of constants, and calls for the operators."""

@@ -1,0 +1,41 @@
+"""NumPy's broadcasting of symbolic shapes."""
+
+from __future__ import annotations
+
+from sofie_root.errors import ShapeError
+from sofie_root.ir import Dim, Shape, require_equal
+
+
+def broadcast_shapes(*shapes: Shape) -> Shape:
+    """The shape that all of these broadcast to; sizes that cannot be compared are checked at run time."""
+    rank = max((len(s) for s in shapes), default=0)
+    result: list[Dim] = []
+    for axis in range(-rank, 0):
+        size: Dim = 1
+        for shape in shapes:
+            if len(shape) < -axis or shape[axis] == 1:
+                continue
+            size = shape[axis] if size == 1 else _common(size, shape[axis], shapes)
+        result.append(size)
+    return tuple(result)
+
+
+def _common(a: Dim, b: Dim, shapes: tuple[Shape, ...]) -> Dim:
+    if isinstance(a, int) and isinstance(b, int) and a != b:
+        shown = " and ".join("[" + ", ".join(map(str, s)) + "]" for s in shapes)
+        raise ShapeError(f"shapes {shown} do not broadcast: {a} against {b}")
+    return require_equal(a, b, "broadcast dimensions must be equal")
+
+
+def require_broadcastable(shape: Shape, target: Shape, what: str) -> None:
+    """States that ``shape`` broadcasts to ``target`` without making it larger."""
+    tail = target[len(target) - len(shape) :]
+    if len(shape) > len(target) or any(
+        isinstance(d, int) and isinstance(t, int) and d not in (1, t)
+        for d, t in zip(shape, tail, strict=True)
+    ):
+        shown = ["[" + ", ".join(map(str, s)) + "]" for s in (shape, target)]
+        raise ShapeError(f"{what} {shown[0]} does not broadcast to {shown[1]}")
+    for d, t in zip(shape, tail, strict=True):
+        if d != 1:
+            require_equal(d, t, f"{what} must broadcast")

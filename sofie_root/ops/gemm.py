@@ -1,0 +1,192 @@
+"""Matrix products: Gemm, MatMul and MatMulInteger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.errors import ShapeError
+from sofie_root.ir import DType, Op, Refuse, Shape, TensorType, operator, require_equal
+from sofie_root.kernels import gemm as kernels
+from sofie_root.program.builder import Builder, Tensor, broadcast_index
+from sofie_root.program.expr import Expr, constant
+
+from .broadcast import broadcast_shapes, require_broadcastable
+
+Array = npt.NDArray[Any]
+
+
+@operator("Gemm", since=13)
+@dataclass(frozen=True, slots=True)
+class Gemm(Op):
+    """``alpha * A' * B' + beta * C`` with optional transposes. Source: ONNX Gemm-13."""
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    transA: int = 0
+    transB: int = 0
+
+    def infer(self, a: TensorType, b: TensorType, c: TensorType | None = None) -> TensorType:
+        """``[M, N]``."""
+        if a.rank != 2 or b.rank != 2:
+            raise ShapeError(f"A and B must have 2 axes, not {a.rank} and {b.rank}")
+        if a.dtype is not b.dtype or (c is not None and c.dtype is not a.dtype):
+            raise ShapeError("A, B and C must have one dtype")
+        if not a.dtype.is_float and (self.alpha % 1 or self.beta % 1):
+            raise Refuse("alpha and beta must be whole numbers for integer matrices")
+        m, k = a.shape[::-1] if self.transA else a.shape
+        k2, n = b.shape[::-1] if self.transB else b.shape
+        _same_inner(k, k2)
+        if c is not None:
+            require_broadcastable(c.shape, (m, n), "C")
+        return TensorType(a.dtype, (m, n))
+
+    def lower(self, b: Builder, x: Tensor, y: Tensor, c: Tensor | None = None) -> Tensor:
+        """A product, then a loop for ``beta * C``, which fuses into the product's epilogue."""
+        dtype, compute = x.dtype, x.dtype.compute
+        x = b.cast(b.transpose(x, (1, 0)) if self.transA else x, compute)
+        weights = None if y.constant is None else y.constant.astype(compute.numpy)
+        alpha = self.alpha
+        if weights is not None:
+            weights = weights.T if self.transB else weights
+            if alpha != 1.0:
+                weights, alpha = (weights * compute.numpy.type(alpha)), 1.0
+            product = kernels.gemm(b, x, weights, y.buffer)
+        else:
+            y = b.cast(b.transpose(y, (1, 0)) if self.transB else y, compute)
+            product = kernels.matmul(b, x, y, ())
+        beta = self.beta if c is not None else 0.0
+        if c is not None and c.constant is not None and beta not in (0.0, 1.0):
+            scaled = c.constant.astype(compute.numpy) * compute.numpy.type(beta)
+            c, beta = b.constant(scaled, f"{c.buffer}.scaled"), 1.0
+        if alpha == 1.0 and beta == 0.0:
+            return b.cast(product, dtype)
+
+        def body(*ij: Any) -> Expr:
+            value = _scaled(product[ij], alpha)
+            if c is None or beta == 0.0:
+                return value
+            return value + _scaled(c[broadcast_index(ij, c.shape)], beta)
+
+        return b.loop(product.shape, body, dtype)
+
+
+def _scaled(value: Expr, factor: float) -> Expr:
+    return value if factor == 1.0 else value * constant(factor, value.dtype)
+
+
+@operator("MatMul", since=13)
+@dataclass(frozen=True, slots=True)
+class MatMul(Op):
+    """Matrix product as ``numpy.matmul``. Source: ONNX MatMul-13."""
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        """``[..., M, N]``; an operand of one axis loses its inner axis."""
+        if a.dtype is not b.dtype:
+            raise ShapeError(f"A is {a.dtype}, B is {b.dtype}; they must agree")
+        return TensorType(a.dtype, matmul_shape(a.shape, b.shape))
+
+    def lower(self, b: Builder, x: Tensor, y: Tensor) -> Tensor:
+        """A packed product where the right side is a constant matrix, else a batched one."""
+        return matmul(b, x, y)
+
+
+@operator("MatMulInteger", since=10)
+@dataclass(frozen=True, slots=True)
+class MatMulInteger(Op):
+    """Product of 8-bit matrices without their zero points, in int32. Source: ONNX MatMulInteger-10."""
+
+    def infer(
+        self,
+        a: TensorType,
+        b: TensorType,
+        a_zero_point: TensorType | None = None,
+        b_zero_point: TensorType | None = None,
+    ) -> TensorType:
+        """``[..., M, N]`` of INT32."""
+        for operand, zero, axis in ((a, a_zero_point, -2), (b, b_zero_point, -1)):
+            if operand.dtype not in (DType.INT8, DType.UINT8):
+                raise ShapeError(f"operands must be int8 or uint8, not {operand.dtype}")
+            if zero is not None:
+                _check_zero_point(operand, zero, axis)
+        return TensorType(DType.INT32, matmul_shape(a.shape, b.shape))
+
+    def lower(
+        self,
+        b: Builder,
+        x: Tensor,
+        y: Tensor,
+        x_zero: Tensor | None = None,
+        y_zero: Tensor | None = None,
+    ) -> Tensor:
+        """Both sides widened to int32 with their zero points subtracted, then a plain product."""
+        return matmul(b, without_zero_point(b, x, x_zero, -2), without_zero_point(b, y, y_zero, -1))
+
+
+def _check_zero_point(operand: TensorType, zero: TensorType, axis: int) -> None:
+    if zero.dtype is not operand.dtype:
+        raise ShapeError(f"zero point is {zero.dtype}, its operand {operand.dtype}")
+    if zero.rank == 1 and zero.shape != (1,):
+        require_equal(zero.shape[0], operand.shape[axis], "one zero point per row or column")
+    elif zero.rank > 1:
+        require_broadcastable(zero.shape, operand.shape, "zero point")
+
+
+def without_zero_point(b: Builder, x: Tensor, zero: Tensor | None, axis: int) -> Tensor:
+    """``x - zero`` in INT32; a vector of zero points goes along ``axis``."""
+    if x.constant is not None and (zero is None or zero.constant is not None):
+        wide = x.constant.astype(np.int32)
+        if zero is not None and zero.constant is not None:
+            wide = wide - _along(zero.constant.astype(np.int32), axis)
+        return b.constant(wide, f"{x.buffer}.int32")
+    x = b.cast(x, DType.INT32)
+    if zero is None:
+        return x
+    z = b.cast(zero, DType.INT32)
+    if z.rank == 1:
+        z = b.reshape(z, (z.shape[0],) + (1,) * (-1 - axis))
+
+    def body(*i: Any) -> Expr:
+        return x[i] - z[broadcast_index(i, z.shape)]
+
+    return b.loop(x.shape, body)
+
+
+def _along(zero: Array, axis: int) -> Array:
+    return zero.reshape(-1, *(1,) * (-1 - axis)) if zero.ndim == 1 else zero
+
+
+def matmul_shape(a: Shape, b: Shape) -> Shape:
+    """Shape of ``numpy.matmul`` of these shapes."""
+    if not a or not b:
+        raise ShapeError("operands of a matrix product must have at least one axis")
+    left, right = (a if len(a) > 1 else (1, *a)), (b if len(b) > 1 else (*b, 1))
+    _same_inner(left[-1], right[-2])
+    batch = broadcast_shapes(left[:-2], right[:-2])
+    rows = left[-2:-1] if len(a) > 1 else ()
+    columns = right[-1:] if len(b) > 1 else ()
+    return (*batch, *rows, *columns)
+
+
+def _same_inner(a: Any, b: Any) -> None:
+    if isinstance(a, int) and isinstance(b, int) and a != b:
+        raise ShapeError(f"inner sizes differ: {a} against {b}")
+    require_equal(a, b, "inner sizes of a matrix product must be equal")
+
+
+def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
+    """``numpy.matmul(x, y)`` in the dtype of the operands."""
+    dtype, compute = x.dtype, x.dtype.compute
+    shape = matmul_shape(x.shape, y.shape)
+    x = b.cast(x if x.rank > 1 else b.reshape(x, (1, *x.shape)), compute)
+    if y.constant is not None and all(d == 1 for d in y.shape[:-2]):
+        weights = y.constant.astype(compute.numpy)
+        weights = weights.reshape(weights.shape[-2:] if y.rank > 1 else (-1, 1))
+        z = kernels.gemm(b, x, weights, y.buffer)
+    else:
+        y = b.cast(y if y.rank > 1 else b.reshape(y, (*y.shape, 1)), compute)
+        z = kernels.matmul(b, x, y, broadcast_shapes(x.shape[:-2], y.shape[:-2]))
+    return b.cast(b.reshape(z, shape), dtype)
