@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from sofie_root.errors import ShapeError
+
 from .dim import Dim, Poly, symbol
 from .types import TensorType
 
@@ -107,9 +109,14 @@ def require_equal(a: Dim, b: Dim, why: str) -> Dim:
     """States in ``infer`` that two dims are the same size, to be checked at run time if not provable.
 
     Returns the simpler of the two (an int before a symbol before an expression).
+
+    Raises:
+        ShapeError: both are known and differ.
     """
     if a == b:
         return a
+    if isinstance(a, int) and isinstance(b, int):
+        raise ShapeError(f"{why}: {a} against {b}")
     state = _current.get()
     if state is not None:
         state.equalities.append((a, b, why))
@@ -123,8 +130,11 @@ def runtime_size(output: int, axis: int = 0) -> Poly:
     ``lower`` binds it with ``Builder.bind``.
     """
     state = _current.get()
-    name = None if state is None or output >= len(state.outputs) else state.outputs[output]
-    return symbol(f"{name if name is not None else 'output'}:{output}:{axis}")
+    names = () if state is None else state.outputs
+    name = names[output] if output < len(names) else None
+    if name is None:  # nobody reads that output; any other name of the node is as unique
+        name = next((n for n in names if n is not None), "output")
+    return symbol(f"{name}:{output}:{axis}")
 
 
 def output_count() -> int:

@@ -29,13 +29,8 @@ def _common(a: Dim, b: Dim, shapes: tuple[Shape, ...]) -> Dim:
 
 def require_broadcastable(shape: Shape, target: Shape, what: str) -> None:
     """States that ``shape`` broadcasts to ``target`` without making it larger."""
-    tail = target[len(target) - len(shape) :]
-    if len(shape) > len(target) or any(
-        isinstance(d, int) and isinstance(t, int) and d not in (1, t)
-        for d, t in zip(shape, tail, strict=True)
-    ):
-        shown = ["[" + ", ".join(map(str, s)) + "]" for s in (shape, target)]
-        raise ShapeError(f"{what} {shown[0]} does not broadcast to {shown[1]}")
-    for d, t in zip(shape, tail, strict=True):
+    if len(shape) > len(target):
+        raise ShapeError(f"{what} has {len(shape)} axes, at most {len(target)} fit")
+    for d, t in zip(shape, target[len(target) - len(shape) :], strict=True):
         if d != 1:
             require_equal(d, t, f"{what} must broadcast")

@@ -18,6 +18,8 @@ from .broadcast import broadcast_shapes, require_broadcastable
 
 Array = npt.NDArray[Any]
 
+INNER = "inner sizes of a matrix product must be equal"
+
 
 @operator("Gemm", since=13)
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Gemm(Op):
             raise Refuse("alpha and beta must be whole numbers for integer matrices")
         m, k = a.shape[::-1] if self.transA else a.shape
         k2, n = b.shape[::-1] if self.transB else b.shape
-        _same_inner(k, k2)
+        require_equal(k, k2, INNER)
         if c is not None:
             require_broadcastable(c.shape, (m, n), "C")
         return TensorType(a.dtype, (m, n))
@@ -164,17 +166,11 @@ def matmul_shape(a: Shape, b: Shape) -> Shape:
     if not a or not b:
         raise ShapeError("operands of a matrix product must have at least one axis")
     left, right = (a if len(a) > 1 else (1, *a)), (b if len(b) > 1 else (*b, 1))
-    _same_inner(left[-1], right[-2])
+    require_equal(left[-1], right[-2], INNER)
     batch = broadcast_shapes(left[:-2], right[:-2])
     rows = left[-2:-1] if len(a) > 1 else ()
     columns = right[-1:] if len(b) > 1 else ()
     return (*batch, *rows, *columns)
-
-
-def _same_inner(a: Any, b: Any) -> None:
-    if isinstance(a, int) and isinstance(b, int) and a != b:
-        raise ShapeError(f"inner sizes differ: {a} against {b}")
-    require_equal(a, b, "inner sizes of a matrix product must be equal")
 
 
 def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,223 @@
+"""Reading elements at positions that are data: Gather, GatherElements, GatherND, Compress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.errors import ShapeError
+from sofie_root.ir import (
+    Dim,
+    DType,
+    Op,
+    Refuse,
+    Shape,
+    TensorType,
+    operator,
+    require_equal,
+    runtime_size,
+)
+from sofie_root.ir.dim import minimum
+from sofie_root.kernels.sort import true_positions
+from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.expr import as_index
+
+Array = npt.NDArray[Any]
+
+
+def normal_axis(axis: int, rank: int) -> int:
+    """The axis counted from the front."""
+    if not -rank <= axis < rank:
+        raise ShapeError(f"axis {axis} is outside a tensor of {rank} axes")
+    return axis % rank
+
+
+def require_index_type(indices: TensorType) -> None:
+    """States that a tensor holds indices."""
+    if indices.dtype not in (DType.INT32, DType.INT64):
+        raise ShapeError(f"indices must be int32 or int64, not {indices.dtype}")
+
+
+def require_at_most(small: Dim, large: Dim, why: str) -> None:
+    """States that a size is at most another, to be checked at run time if not provable."""
+    require_equal(minimum(small, large), small, why)
+
+
+def require_within(inner: Shape, outer: Shape, skip: int, why: str) -> None:
+    """States that every size of ``inner`` but the one of axis ``skip`` is at most that of ``outer``."""
+    if len(inner) != len(outer):
+        raise ShapeError(f"indices have {len(inner)} axes, data has {len(outer)}")
+    for axis, (small, large) in enumerate(zip(inner, outer, strict=True)):
+        if axis != skip:
+            require_at_most(small, large, why)
+
+
+@operator("Gather", since=13)
+@dataclass(frozen=True, slots=True)
+class Gather(Op):
+    """Slices of ``data`` along ``axis`` at ``indices``. Source: ONNX Gather-13."""
+
+    axis: int = 0
+
+    def infer(self, data: TensorType, indices: TensorType) -> TensorType:
+        """The axis is replaced by the shape of the indices."""
+        require_index_type(indices)
+        if data.rank == 0:
+            raise ShapeError("data must have at least one axis")
+        axis = normal_axis(self.axis, data.rank)
+        shape = data.shape[:axis] + indices.shape + data.shape[axis + 1 :]
+        extent = data.shape[axis]
+        if isinstance(extent, int) and indices.value is not None:
+            for i in indices.value:
+                if isinstance(i, int) and not -extent <= i < extent:
+                    raise ShapeError(f"index {i} is outside axis {axis} of {data}")
+        return TensorType(data.dtype, shape, _taken(data, indices, axis))
+
+    def lower(self, b: Builder, data: Tensor, indices: Tensor) -> Tensor:
+        """A loop that reads at the index; a view where the indices are evenly spaced constants."""
+        axis = normal_axis(self.axis, data.rank)
+        shape = data.shape[:axis] + indices.shape + data.shape[axis + 1 :]
+        position = _positions(indices, data.shape[axis])
+        last = axis + indices.rank
+        return b.loop(
+            shape,
+            lambda *i: data[(*i[:axis], position(i[axis:last]), *i[last:])],
+            data.dtype,
+        )
+
+
+def _positions(indices: Tensor, extent: Dim) -> Callable[[tuple[Dim, ...]], Dim]:
+    """The position that the element of ``indices`` at an index stands for."""
+    values = indices.constant
+    if values is not None and values.size and values.ndim <= 1 and isinstance(extent, int):
+        flat = [int(v) % extent for v in values.ravel()]
+        step = flat[1] - flat[0] if len(flat) > 1 else 0
+        if flat == [flat[0] + step * k for k in range(len(flat))]:
+            return lambda i: flat[0] + (i[0] * step if i else 0)
+    return lambda i: as_index(indices[i], extent)
+
+
+def _taken(data: TensorType, indices: TensorType, axis: int) -> tuple[Dim, ...] | None:
+    """The symbolic content of a gather, where content and indices are known."""
+    content, at = known_array(data), known_array(indices)
+    if content is None or at is None or not all(isinstance(i, int) for i in at.flat):
+        return None
+    return tuple(np.take(content, at.astype(np.int64), axis=axis).flat)
+
+
+def known_array(type_: TensorType) -> Array | None:
+    """The symbolic content of a tensor as an array of objects in its shape; None where unknown."""
+    if type_.value is None:
+        return None
+    array = np.empty(len(type_.value), object)
+    array[:] = type_.value
+    return array.reshape([int(d) for d in type_.shape if isinstance(d, int)])
+
+
+@operator("GatherElements", since=13)
+@dataclass(frozen=True, slots=True)
+class GatherElements(Op):
+    """The element of ``data`` at each index along ``axis``. Source: ONNX GatherElements-13."""
+
+    axis: int = 0
+
+    def infer(self, data: TensorType, indices: TensorType) -> TensorType:
+        """The shape of the indices."""
+        require_index_type(indices)
+        axis = normal_axis(self.axis, data.rank)
+        require_within(indices.shape, data.shape, axis, "indices must not be larger than data")
+        return TensorType(data.dtype, indices.shape)
+
+    def lower(self, b: Builder, data: Tensor, indices: Tensor) -> Tensor:
+        """A loop that reads at the index."""
+        axis = normal_axis(self.axis, data.rank)
+        extent = data.shape[axis]
+        return b.loop(
+            indices.shape,
+            lambda *i: data[(*i[:axis], as_index(indices[i], extent), *i[axis + 1 :])],
+            data.dtype,
+        )
+
+
+@operator("GatherND", since=13)
+@dataclass(frozen=True, slots=True)
+class GatherND(Op):
+    """Slices of ``data`` at index vectors. Source: ONNX GatherND-13."""
+
+    batch_dims: int = 0
+
+    def infer(self, data: TensorType, indices: TensorType) -> TensorType:
+        """The last axis of the indices is replaced by what is left of the data."""
+        require_index_type(indices)
+        length = self._length(indices.shape)
+        if not self.batch_dims < indices.rank:
+            raise ShapeError(f"batch_dims {self.batch_dims} is not below the rank of indices")
+        if self.batch_dims + length > data.rank:
+            raise ShapeError(f"index vectors of {length} do not fit {data}")
+        for k in range(self.batch_dims):
+            require_equal(
+                data.shape[k], indices.shape[k], "batch axes of data and indices must be equal"
+            )
+        return TensorType(data.dtype, indices.shape[:-1] + data.shape[self.batch_dims + length :])
+
+    def _length(self, indices: Shape) -> int:
+        if not indices:
+            raise ShapeError("indices must have at least one axis")
+        if not isinstance(indices[-1], int):
+            raise Refuse("the length of the index vectors must be known")
+        return indices[-1]
+
+    def lower(self, b: Builder, data: Tensor, indices: Tensor) -> Tensor:
+        """A loop that reads at the index vector."""
+        batch, length = self.batch_dims, self._length(indices.shape)
+        outer = indices.rank - 1
+        shape = indices.shape[:-1] + data.shape[batch + length :]
+
+        def body(*i: Dim) -> Any:
+            vector = (
+                as_index(indices[(*i[:outer], k)], data.shape[batch + k]) for k in range(length)
+            )
+            return data[(*i[:batch], *vector, *i[outer:])]
+
+        return b.loop(shape, body, data.dtype)
+
+
+@operator("Compress", since=11)
+@dataclass(frozen=True, slots=True)
+class Compress(Op):
+    """The slices along ``axis`` whose condition is true. Source: ONNX Compress-11."""
+
+    axis: int | None = None
+
+    def infer(self, data: TensorType, condition: TensorType) -> TensorType:
+        """The axis (or the flattened tensor) has a size known only at run time."""
+        if condition.dtype is not DType.BOOL or condition.rank != 1:
+            raise ShapeError(f"condition must be a vector of bool, not {condition}")
+        if self.axis is None:
+            extent, shape = data.numel, (runtime_size(0),)
+        else:
+            axis = normal_axis(self.axis, data.rank)
+            extent = data.shape[axis]
+            shape = (*data.shape[:axis], runtime_size(0, axis), *data.shape[axis + 1 :])
+        require_at_most(condition.shape[0], extent, "condition must not be longer than data")
+        return TensorType(data.dtype, shape)
+
+    def lower(self, b: Builder, data: Tensor, condition: Tensor) -> Tensor:
+        """The positions of the true elements, then a loop that reads there."""
+        if self.axis is None:
+            data, axis = b.reshape(data, (data.type.numel,)), 0
+        else:
+            axis = normal_axis(self.axis, data.rank)
+        size = b.outputs[0].shape[axis]
+        positions = true_positions(b, condition, size)
+        shape = (*data.shape[:axis], size, *data.shape[axis + 1 :])
+        extent = data.shape[axis]
+        return b.loop(
+            shape,
+            lambda *i: data[(*i[:axis], as_index(positions[i[axis]], extent), *i[axis + 1 :])],
+            data.dtype,
+        )
