@@ -1,0 +1,192 @@
+"""ONNX files to the IR."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import FunctionProto, ModelProto, TypeProto, ValueInfoProto
+
+from sofie_root.errors import InputError, ModelError
+from sofie_root.ir import Dim, DType, Graph, Refuse, TensorType, symbol
+
+from .onnx_importer import FunctionKey, Importer, Scope
+from .onnx_node import NEWEST_OPSET, normal_domain
+from .onnx_order import initializers
+from .onnx_tensors import TensorReader, type_name
+from .onnx_upgrade import OLDEST_OPSET
+
+
+def parse(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) -> Graph:
+    """Reads an ONNX file.
+
+    Args:
+        path: the ``.onnx`` file; external data is looked for in its folder only.
+        dims: sizes for symbolic dims, ``{"N": 1}``; the others stay symbolic.
+
+    Raises:
+        ModelError: the file cannot be read or is not valid ONNX.
+        UnsupportedError: names every node that cannot be translated.
+        InputError: ``dims`` names a symbol that the model does not have.
+    """
+    file = Path(path)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read ({error.strerror}); check the path", file=os.fspath(path)
+        ) from None
+    try:
+        model = ModelProto.FromString(data)
+    except DecodeError:
+        raise ModelError(
+            "is not an ONNX model, or is cut off; copy or export it again", file=os.fspath(path)
+        ) from None
+    graph = _import(model, file.stem, file.parent, dims, os.fspath(path))
+    graph.metadata["sha256"] = hashlib.sha256(data).hexdigest()
+    graph.metadata["source"] = file.name
+    return graph
+
+
+def from_proto(
+    model: ModelProto,
+    name: str | None = None,
+    base_dir: str | os.PathLike[str] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Graph:
+    """Imports a model that is in memory.
+
+    Args:
+        model: the model.
+        name: name of the graph; the model's own if not given.
+        base_dir: folder of external data; without it, external data is an error.
+        dims: as in :func:`parse`.
+
+    Raises:
+        ModelError, UnsupportedError, InputError: as :func:`parse`.
+    """
+    base = None if base_dir is None else Path(base_dir)
+    graph = _import(model, name or model.graph.name or "model", base, dims, None)
+    graph.metadata["sha256"] = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    graph.metadata["source"] = ""
+    return graph
+
+
+def _import(
+    model: ModelProto,
+    name: str,
+    base_dir: Path | None,
+    dims: Mapping[str, int] | None,
+    file: str | None,
+) -> Graph:
+    try:
+        opsets = _opsets(model)
+        tensors = initializers(model.graph)
+        graph = Graph(name, (), {})
+        importer = Importer(graph, TensorReader(base_dir, file), _functions(model), file)
+        _inputs(model, graph, importer, set(tensors), dict(dims or {}))
+        importer.run(
+            model.graph, Scope(opsets, values={n: n for n in graph.inputs}, tensors=tensors)
+        )
+    except UnicodeDecodeError:
+        raise ModelError("holds names that are not UTF-8; is it damaged?", file=file) from None
+    except ModelError as error:
+        error.file = error.file or file
+        raise
+    graph.metadata.update(
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        ir_version=model.ir_version,
+        opsets=opsets,
+        properties={p.key: p.value for p in model.metadata_props},
+    )
+    return graph
+
+
+def _opsets(model: ModelProto) -> dict[str, int]:
+    if not model.HasField("graph") or not model.opset_import:
+        raise ModelError("is not an ONNX model: it has no graph or no opset; export it again")
+    opsets: dict[str, int] = {}
+    for entry in model.opset_import:
+        domain = normal_domain(entry.domain)
+        opsets[domain] = max(entry.version, opsets.get(domain, 0))
+    version = opsets.get("", NEWEST_OPSET)
+    if version > NEWEST_OPSET:
+        raise ModelError(
+            f"uses opset {version}; the installed onnx {onnx.__version__} knows up to {NEWEST_OPSET}: "
+            "pip install --upgrade onnx"
+        )
+    if version < OLDEST_OPSET:
+        raise ModelError(f"uses opset {version}; export it again with opset 7 or newer")
+    return opsets
+
+
+def _functions(model: ModelProto) -> dict[FunctionKey, FunctionProto]:
+    functions: dict[FunctionKey, FunctionProto] = {}
+    for function in model.functions:
+        key = (normal_domain(function.domain), function.name, function.overload)
+        if key in functions:
+            raise ModelError(f"defines the function {function.name!r} twice; export the model again")
+        functions[key] = function
+    return functions
+
+
+def _inputs(
+    model: ModelProto, graph: Graph, importer: Importer, constant: set[str], dims: dict[str, int]
+) -> None:
+    """Types the run-time inputs; an input with an initialiser is a constant."""
+    inputs = [i for i in model.graph.input if i.name not in constant]
+    names = [i.name for i in inputs]
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise ModelError(f"input {name!r} is declared twice or has no name; export the model again")
+    graph.inputs = tuple(names)
+    used = {d.dim_param for i in inputs for d in i.type.tensor_type.shape.dim}
+    symbols: dict[str, None] = {}
+    for value in inputs:
+        try:
+            graph.types[value.name] = _input_type(value, used, symbols, dims)
+        except Refuse as reason:
+            importer.refuse(value.name, "input", str(reason))
+            importer.unknown.add(value.name)
+    for name, size in dims.items():
+        if name not in symbols:
+            known = ", ".join(symbols) or "none"
+            raise InputError(f"dims has no symbol {name!r}; the model's symbols are: {known}")
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise InputError(f"dims[{name!r}] is {size!r}, a size is an integer >= 0")
+
+
+def _input_type(
+    value: ValueInfoProto, used: set[str], symbols: dict[str, None], dims: Mapping[str, int]
+) -> TensorType:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise Refuse(f"is a {(kind or 'value of unknown type').replace('_type', '')}, not a tensor")
+    tensor: TypeProto.Tensor = value.type.tensor_type
+    dtype = DType.from_onnx(tensor.elem_type)
+    if dtype is None:
+        raise Refuse(f"element type {type_name(tensor.elem_type)} is not supported")
+    if not tensor.HasField("shape"):
+        raise Refuse("has no declared shape; export the model with one (its dims may be symbolic)")
+    shape = [_dim(d, f"{value.name}_dim{k}", used, symbols, dims) for k, d in enumerate(tensor.shape.dim)]
+    return TensorType(dtype, tuple(shape))
+
+
+def _dim(
+    proto: Any, unnamed: str, used: set[str], symbols: dict[str, None], dims: Mapping[str, int]
+) -> Dim:
+    if proto.HasField("dim_value") and proto.dim_value >= 0:
+        return int(proto.dim_value)
+    name = proto.dim_param
+    if not name:
+        name = unnamed
+        while name in used:
+            name += "_"
+        used.add(name)
+    symbols[name] = None
+    return int(dims[name]) if name in dims else symbol(name)

@@ -1,0 +1,508 @@
+"""Builds the Graph of an ONNX model: one pass over the nodes in the order of their data.
+
+Nodes are typed as they are added, so that what depends on types can be resolved on the way: older nodes
+are upgraded, functions are expanded, ``If`` with a known condition is inlined. Whatever cannot be
+translated is collected, and named in one error at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
+
+import sofie_root.ops  # noqa: F401  (registers the operators)
+from sofie_root.errors import ModelError, Refusal, ShapeError, UnsupportedError
+from sofie_root.ir import (
+    OPERATORS,
+    Equality,
+    Graph,
+    Node,
+    Op,
+    Refuse,
+    TensorType,
+    constant_type,
+    infer_node,
+)
+
+from .onnx_node import (
+    NEWEST_OPSET,
+    RawNode,
+    attribute_value,
+    check_form,
+    check_types,
+    default_of,
+    newest_schema,
+    normal_domain,
+    schema_function,
+)
+from .onnx_order import first_output, initializers, topological
+from .onnx_tensors import Array, TensorReader, type_name
+from .onnx_upgrade import RENAMED, upgrade
+
+FunctionKey: TypeAlias = tuple[str, str, str]
+"""Domain, name and overload of a function."""
+
+MAX_NODES = 1_000_000
+"""Functions that call functions can grow without bound; this is where that ends."""
+
+WITHOUT_EFFECT = frozenset({("BatchNormalization", "momentum"), ("Dropout", "seed")})
+"""Attributes that only matter in training."""
+
+_MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What an operator's ``infer`` may stumble over when attributes make no sense."""
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names that are visible inside a graph, a function body or a branch.
+
+    Attributes:
+        values: ONNX name to graph value; None for an omitted input of a function.
+        tensors: initialisers that nothing has read yet.
+        names: graph value that an ONNX name shall get when it is written.
+        opsets: opset version per domain.
+        attributes: values of the attributes of the function that is being expanded.
+        prefix: put before the names of nodes and values inside functions and branches.
+        origin: the model's node that is being expanded, None in the model's own graph.
+        calls: functions being expanded, to find recursion.
+        parent: the enclosing scope of a branch.
+    """
+
+    opsets: Mapping[str, int]
+    values: dict[str, str | None] = field(default_factory=dict)
+    tensors: dict[str, TensorProto | SparseTensorProto] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    origin: str | None = None
+    calls: tuple[FunctionKey, ...] = ()
+    parent: Scope | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether the name is known here or in an enclosing scope."""
+        here = name in self.values or name in self.tensors
+        return here or (self.parent is not None and self.parent.has(name))
+
+
+class Importer:
+    """Adds the nodes of one model to one Graph; see :func:`sofie_root.frontends.onnx.parse`.
+
+    Args:
+        graph: the graph to fill; its inputs have types already.
+        reader: decodes tensors.
+        functions: the model's local functions by (domain, name, overload).
+        file: path for error messages.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        reader: TensorReader,
+        functions: Mapping[FunctionKey, FunctionProto],
+        file: str | None,
+    ) -> None:
+        self.graph = graph
+        self.reader = reader
+        self.functions = functions
+        self.file = file
+        self.refusals: dict[Refusal, None] = {}
+        self.unknown: set[str] = set()
+        self._aliases: dict[str, str] = {}
+        self._equalities: dict[Equality, None] = {}
+        self._reserved: set[str] = set(graph.inputs)
+        self._reserved_nodes: set[str] = set()
+        self._used_nodes: set[str] = set()
+        self._serials: Counter[str] = Counter()
+        self._count = 0
+
+    def run(self, proto: GraphProto, scope: Scope) -> None:
+        """Imports the model's graph.
+
+        Raises:
+            UnsupportedError: names every node that cannot be translated.
+            ModelError: the model is not valid.
+        """
+        self._reserved_nodes.update(n.name for n in proto.node)
+        self._reserved.update(o for n in proto.node for o in n.output)
+        self._reserved.update(scope.tensors)
+        self._nodes(proto.node, scope)
+        for output in proto.output:
+            self._output(output.name, output.type.tensor_type.elem_type, scope)
+        if self.refusals:
+            raise UnsupportedError(list(self.refusals), file=self.file)
+        self.graph.equalities = list(self._equalities)
+
+    def refuse(self, node: str, operator: str, reason: str) -> None:
+        """Notes something that cannot be translated."""
+        self.refusals.setdefault(Refusal(node, operator, reason))
+
+    def _output(self, name: str, declared: int, scope: Scope) -> None:
+        if not name or name in self.graph.outputs:
+            raise ModelError(f"output {name!r} is declared twice or has no name", file=self.file)
+        if not scope.has(name):
+            raise ModelError(
+                "is an output, but nothing writes it; export the model again", tensor=name, file=self.file
+            )
+        value = self._read(name, scope)
+        assert value is not None, name  # only inputs of functions can be omitted
+        self.graph.outputs[name] = value
+        if value in self.unknown:
+            return
+        dtype = self.graph.types[value].dtype
+        if declared and declared != dtype.onnx:
+            raise ModelError(
+                f"is declared as {type_name(declared)}, but the graph computes {dtype}; "
+                "export the model again",
+                tensor=name,
+                file=self.file,
+            )
+
+    # -- names -------------------------------------------------------------------------------------
+    def _read(self, name: str, scope: Scope) -> str | None:
+        """The graph value of an ONNX name; initialisers become constants when first read."""
+        if name in scope.values:
+            value = scope.values[name]
+            while value in self._aliases:
+                value = self._aliases[value]
+            return value
+        if name in scope.tensors:
+            tensor = scope.tensors.pop(name)
+            value = scope.values[name] = self._new_value(name, scope)
+            try:
+                dense = isinstance(tensor, TensorProto)
+                self._constant(value, self.reader.array(tensor) if dense else self.reader.dense(tensor))
+            except Refuse as reason:
+                self.refuse(name, "initializer", str(reason))
+                self.unknown.add(value)
+            return value
+        if scope.parent is None:
+            raise ModelError(f"reads {name!r}, which nothing writes")
+        return self._read(name, scope.parent)
+
+    def _write(self, name: str, scope: Scope) -> str:
+        """The graph value for an ONNX name that a node is about to write."""
+        if name in scope.values or name in scope.tensors:
+            raise ModelError("is written twice, or has the name of an input", tensor=name)
+        value = scope.values[name] = self._new_value(name, scope)
+        return value
+
+    def _new_value(self, name: str, scope: Scope) -> str:
+        if name in scope.names:
+            return scope.names[name]
+        if scope.origin is None:
+            return name  # the model's own names are unique, and reserved
+        return self._unique(scope.prefix + name)
+
+    def _unique(self, name: str) -> str:
+        fresh = name
+        while fresh in self._reserved or fresh in self.graph.types:
+            self._serials[name] += 1
+            fresh = f"{name}_{self._serials[name]}"
+        self._reserved.add(fresh)
+        return fresh
+
+    def _node_name(self, given: str, operator: str, scope: Scope) -> str:
+        stem = scope.prefix + (given or operator)
+        name = stem if given else f"{stem}_0"
+        owned = bool(given) and not scope.prefix  # reserved for this very node
+        while name in self._used_nodes or (name in self._reserved_nodes and not owned):
+            owned = False
+            self._serials["node " + stem] += 1
+            name = f"{stem}_{self._serials['node ' + stem]}"
+        self._used_nodes.add(name)
+        return name
+
+    # -- nodes -------------------------------------------------------------------------------------
+    def _nodes(self, protos: Sequence[NodeProto], scope: Scope) -> None:
+        try:
+            ordered = topological(protos, scope.has)
+        except ModelError as error:
+            error.file = self.file
+            raise
+        for proto in ordered:
+            self._count += 1
+            if self._count > MAX_NODES:
+                raise ModelError(f"expands to more than {MAX_NODES} nodes", file=self.file)
+            try:
+                self._node(proto, scope)
+            except ModelError as error:
+                error.node = error.node or scope.prefix + (proto.name or first_output(proto))
+                error.operator = error.operator or proto.op_type
+                error.file = error.file or self.file
+                raise
+
+    def _node(self, proto: NodeProto, scope: Scope) -> None:
+        name = self._node_name(proto.name, proto.op_type, scope)
+        inputs = tuple(self._read(i, scope) if i else None for i in proto.input)
+        outputs = tuple(self._write(o, scope) if o else None for o in proto.output)
+        domain = normal_domain(proto.domain)
+        version = scope.opsets.get(domain, NEWEST_OPSET)
+        try:
+            attributes = self._attributes(proto, scope)
+            raw = RawNode(domain, proto.op_type, version, inputs, outputs, attributes, name)
+            key = (domain, proto.op_type, proto.overload)
+            if key in self.functions and (not domain or (domain, proto.op_type) not in OPERATORS):
+                self._expand(self.functions[key], raw, scope)
+            else:
+                self._place(raw, scope)
+        except Refuse as reason:
+            self.refuse(name, proto.op_type, str(reason))
+            self._mark_unknown(outputs)
+
+    def _attributes(self, proto: NodeProto, scope: Scope) -> dict[str, Any]:
+        attributes: dict[str, Any] = {}
+        for attribute in proto.attribute:
+            if attribute.name in attributes:
+                raise ModelError(f"has the attribute {attribute.name!r} twice")
+            if attribute.ref_attr_name:
+                value = scope.attributes.get(attribute.ref_attr_name)
+            else:
+                value = attribute_value(attribute)
+            if value is not None:
+                attributes[attribute.name] = value
+        return attributes
+
+    def _place(self, raw: RawNode, scope: Scope) -> None:
+        """Adds a node as it stands in the file, whatever its opset."""
+        check_form(raw)
+        if (raw.domain, raw.op_type) == ("", "Constant"):
+            value = raw.output(0)
+            if value is not None:
+                self._constant(value, self._constant_array(raw))
+            return
+        if any(isinstance(v, GraphProto) for v in raw.attributes.values()):
+            self._subgraphs(raw, scope)
+            return
+        if self._knows_inputs(raw):
+            emitter = _Emitter(self, scope)
+            self._add(upgrade(raw, emitter), scope)
+        else:
+            self._survey(raw, scope)
+
+    def _add(self, node: RawNode, scope: Scope) -> None:
+        """Adds a node of the newest opset."""
+        types = [None if i is None else self.graph.types[i] for i in node.inputs]
+        cls = OPERATORS.get((node.domain, node.op_type))
+        if cls is None:
+            body = schema_function(node, types)
+            if body is None:
+                raise Refuse(unknown_operator(node))
+            self._expand(body, node, scope)
+            return
+        check_types(node, types)
+        op = self._operator(cls, node)
+        inputs = node.inputs
+        while inputs and inputs[-1] is None:
+            inputs = inputs[:-1]
+        origin = (node.name if scope.origin is None else scope.origin,)
+        made = Node(op, inputs, node.outputs, node.name, origin)
+        try:
+            outs, equalities = infer_node(made, self.graph.types)
+        except _MALFORMED as error:
+            raise ModelError(f"its attributes or inputs make no sense ({error})") from error
+        for name, type_ in zip(node.outputs, outs, strict=False):
+            if name is not None:
+                if any(isinstance(d, int) and d < 0 for d in type_.shape):
+                    raise ShapeError(f"its result has the impossible shape {type_}", tensor=name)
+                self.graph.types[name] = type_
+        self.graph.nodes.append(made)
+        self._equalities.update(dict.fromkeys(equalities))
+
+    def _operator(self, cls: type[Op], node: RawNode) -> Op:
+        """The operator object; attributes that it does not have must be without effect."""
+        fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        schema = newest_schema(node.domain, node.op_type)
+        arguments: dict[str, Any] = {}
+        for name, value in node.attributes.items():
+            if isinstance(value, TensorProto):
+                array = self.reader.array(value)
+                if array.size != 1:
+                    raise Refuse(f"attribute {name!r} has {array.size} elements, one is supported")
+                value = array.reshape(-1)[0]
+            if name in fields:
+                arguments[name] = value
+            elif (node.op_type, name) not in WITHOUT_EFFECT and value != default_of(schema, name):
+                raise Refuse(f"attribute {name}={value!r} is not supported")
+        try:
+            return cls(**arguments)
+        except TypeError as error:
+            raise ModelError(f"lacks an attribute ({error}); export the model again") from error
+
+    # -- constants ---------------------------------------------------------------------------------
+    def _constant(self, value: str, array: Array) -> None:
+        self.graph.constants[value] = array
+        self.graph.types[value] = constant_type(array)
+
+    def _constant_array(self, raw: RawNode) -> Array:
+        if len(raw.attributes) != 1:
+            raise ModelError(f"needs exactly one value, has {sorted(raw.attributes)}")
+        kind, value = next(iter(raw.attributes.items()))
+        if isinstance(value, TensorProto):
+            return self.reader.array(value)
+        if isinstance(value, SparseTensorProto):
+            return self.reader.dense(value)
+        if kind in ("value_float", "value_floats"):
+            return np.array(value, dtype=np.float32)
+        if kind in ("value_int", "value_ints"):
+            return np.array(value, dtype=np.int64)
+        raise Refuse("strings are not supported")
+
+    # -- functions and branches --------------------------------------------------------------------
+    def _expand(self, body: FunctionProto, call: RawNode, scope: Scope) -> None:
+        """Replaces a call by the nodes of the function."""
+        key = (call.domain, call.op_type, body.overload)
+        if key in scope.calls:
+            cycle = " -> ".join(name for _, name, _ in (*scope.calls, key))
+            raise ModelError(f"functions call each other in a cycle: {cycle}")
+        if len(call.inputs) > len(body.input) or len(call.outputs) > len(body.output):
+            raise ModelError(
+                f"is called with {len(call.inputs)} inputs and {len(call.outputs)} outputs, the function "
+                f"has {len(body.input)} and {len(body.output)}"
+            )
+        given = [*call.inputs, *[None] * (len(body.input) - len(call.inputs))]
+        schema = newest_schema(call.domain, call.op_type)
+        attributes = {a.name: attribute_value(a) for a in body.attribute_proto}
+        attributes.update((a, default_of(schema, a)) for a in body.attribute)
+        inner = Scope(
+            opsets={**scope.opsets, **{normal_domain(o.domain): o.version for o in body.opset_import}},
+            values=dict(zip(body.input, given, strict=True)),
+            names={i: o for i, o in zip(body.output, call.outputs, strict=False) if o is not None},
+            attributes={**attributes, **call.attributes},
+            prefix=f"{call.name}/",
+            origin=call.name if scope.origin is None else scope.origin,
+            calls=(*scope.calls, key),
+        )
+        self._nodes(body.node, inner)
+        self._alias_outputs(body.output, call.outputs, inner)
+
+    def _alias_outputs(
+        self, names: Iterable[str], outputs: Iterable[str | None], inner: Scope
+    ) -> None:
+        for name, output in zip(names, outputs, strict=False):
+            if output is None:
+                continue
+            if not inner.has(name):
+                raise ModelError(f"nothing inside writes its output {name!r}")
+            value = self._read(name, inner)
+            if value is None:
+                raise ModelError(f"its output {name!r} is an input that is omitted")
+            if value != output:
+                self._aliases[output] = value
+
+    def _subgraphs(self, raw: RawNode, scope: Scope) -> None:
+        graphs = {k: v for k, v in raw.attributes.items() if isinstance(v, GraphProto)}
+        condition = raw.input(0)
+        is_if = (raw.domain, raw.op_type) == ("", "If") and condition is not None
+        if is_if and condition not in self.unknown and condition is not None:
+            known = self.graph.types[condition].value
+            if known is not None and len(known) == 1 and isinstance(known[0], int):
+                self._branch(graphs["then_branch" if known[0] else "else_branch"], raw, scope)
+                return
+        for graph in graphs.values():
+            self._survey_nodes(graph.node, raw.name, set())
+        if is_if and condition in self.unknown:
+            self._mark_unknown(raw.outputs)
+        elif is_if:
+            raise Refuse("its condition is only known at run time, which is not supported yet")
+        else:
+            raise Refuse("control flow of this kind is not supported yet")
+
+    def _branch(self, graph: GraphProto, raw: RawNode, scope: Scope) -> None:
+        """Puts the branch that is always taken in the place of the If."""
+        if len(graph.output) != len(raw.outputs):
+            raise ModelError(f"has {len(raw.outputs)} outputs, its branch has {len(graph.output)}")
+        inner = Scope(
+            opsets=scope.opsets,
+            tensors=initializers(graph),
+            names={i.name: o for i, o in zip(graph.output, raw.outputs, strict=True) if o is not None},
+            attributes=scope.attributes,
+            prefix=f"{raw.name}/",
+            origin=raw.name if scope.origin is None else scope.origin,
+            calls=scope.calls,
+            parent=scope,
+        )
+        self._nodes(graph.node, inner)
+        self._alias_outputs([o.name for o in graph.output], raw.outputs, inner)
+
+    # -- what cannot be translated -----------------------------------------------------------------
+    def _knows_inputs(self, raw: RawNode) -> bool:
+        return not any(i in self.unknown for i in raw.inputs)
+
+    def _mark_unknown(self, outputs: Iterable[str | None]) -> None:
+        self.unknown.update(o for o in outputs if o is not None)
+
+    def _survey(self, raw: RawNode, scope: Scope) -> None:
+        """Looks only whether the operator is known: its inputs come from a node that was refused."""
+        if not can_translate(raw.domain, raw.op_type):
+            raise Refuse(unknown_operator(raw))
+        self._mark_unknown(raw.outputs)
+
+    def _survey_nodes(self, protos: Iterable[NodeProto], inside: str, seen: set[FunctionKey]) -> None:
+        """Refuses the unknown operators of a subgraph that is not going to be imported."""
+        for proto in protos:
+            domain = normal_domain(proto.domain)
+            key = (domain, proto.op_type, proto.overload)
+            name = f"{inside}/{proto.name or first_output(proto)}"
+            graphs = [a.g for a in proto.attribute if a.HasField("g")]
+            for graph in graphs:
+                self._survey_nodes(graph.node, name, seen)
+            if key in self.functions:
+                if key not in seen:
+                    seen.add(key)
+                    self._survey_nodes(self.functions[key].node, name, seen)
+            elif not graphs and not can_translate(domain, proto.op_type):
+                raw = RawNode(domain, proto.op_type, 0, (), (), {}, name)
+                self.refuse(name, proto.op_type, unknown_operator(raw))
+
+
+@dataclass(frozen=True, slots=True)
+class _Emitter:
+    """What the upgrade may do to the graph; see :class:`~.onnx_upgrade.Emitter`."""
+
+    importer: Importer
+    scope: Scope
+
+    def constant(self, array: Array, hint: str) -> str:
+        name = self.importer._unique(hint)
+        self.importer._constant(name, array)
+        return name
+
+    def value(self, name: str) -> Array | None:
+        return self.importer.graph.constants.get(name)
+
+    def type(self, name: str) -> TensorType:
+        return self.importer.graph.types[name]
+
+    def emit(self, node: RawNode, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
+        importer = self.importer
+        name = f"{node.name}/{op_type}"
+        output = importer._unique(name)
+        helper_scope = dataclasses.replace(self.scope, origin=self.scope.origin or node.name)
+        unique = importer._node_name("", name, helper_scope)
+        made = RawNode("", op_type, NEWEST_OPSET, tuple(inputs), (output,), attributes, unique)
+        importer._add(made, helper_scope)
+        return output
+
+
+def can_translate(domain: str, op_type: str) -> bool:
+    """Whether there is an operator class, or a function body in ONNX's definition."""
+    if (domain, op_type) in OPERATORS or (domain, op_type) == ("", "Constant"):
+        return True
+    if not domain and op_type in RENAMED:
+        return True
+    schema = newest_schema(domain, op_type)
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def unknown_operator(node: RawNode) -> str:
+    """Why an operator without class and without function body is refused."""
+    if newest_schema(node.domain, node.op_type) is None:
+        where = f"domain {node.domain!r}" if node.domain else "ONNX"
+        return f"is not an operator of {where} that is known here"
+    return "this operator is not supported"

@@ -1,0 +1,261 @@
+"""A node of an ONNX file with its attributes as Python values, checked against ONNX's own schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from onnx import AttributeProto, FunctionProto, NodeProto, TypeProto, defs, helper
+
+from sofie_root.errors import ModelError
+from sofie_root.ir import DType, Poly, Refuse, TensorType
+
+NEWEST_OPSET = int(defs.onnx_opset_version())
+
+OLD_ATTRIBUTES = frozenset({"broadcast", "axis", "consumed_inputs", "is_test", "output_sequence"})
+"""Attributes from before opset 7 that exporters kept writing; the upgrade gives them their meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawNode:
+    """An ONNX node whose operator may still be of an old opset.
+
+    Attributes:
+        domain: operator domain; empty for ONNX's own.
+        op_type: operator.
+        version: opset version of the domain.
+        inputs: names of graph values; None for an omitted optional input.
+        outputs: names of graph values; None for an omitted output.
+        attributes: Python values; protos for tensors and subgraphs.
+        name: name for messages and for the graph's node.
+    """
+
+    domain: str
+    op_type: str
+    version: int
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str | None, ...]
+    attributes: Mapping[str, Any]
+    name: str
+
+    def input(self, position: int) -> str | None:
+        """The input at this position, None where it is omitted."""
+        return self.inputs[position] if position < len(self.inputs) else None
+
+    def output(self, position: int) -> str | None:
+        """The output at this position, None where it is omitted."""
+        return self.outputs[position] if position < len(self.outputs) else None
+
+    def with_attributes(self, **changes: Any) -> RawNode:
+        """The node with attributes set, or removed where the new value is None."""
+        merged = {**self.attributes, **changes}
+        return replace(self, attributes={k: v for k, v in merged.items() if v is not None})
+
+    def with_input(self, position: int, name: str | None) -> RawNode:
+        """The node with one input set; inputs before it that are missing become omitted."""
+        inputs = list(self.inputs) + [None] * (position + 1 - len(self.inputs))
+        inputs[position] = name
+        return replace(self, inputs=tuple(inputs))
+
+
+def attribute_value(attribute: AttributeProto) -> Any:
+    """The value of an attribute; sequences become tuples, tensors and graphs stay protos."""
+    kind = attribute.type
+    if kind == AttributeProto.FLOAT:
+        return float(attribute.f)
+    if kind == AttributeProto.INT:
+        return int(attribute.i)
+    if kind == AttributeProto.STRING:
+        return _text(attribute.s, attribute.name)
+    if kind == AttributeProto.FLOATS:
+        return tuple(float(v) for v in attribute.floats)
+    if kind == AttributeProto.INTS:
+        return tuple(int(v) for v in attribute.ints)
+    if kind == AttributeProto.STRINGS:
+        return tuple(_text(v, attribute.name) for v in attribute.strings)
+    if kind == AttributeProto.TENSOR:
+        return attribute.t
+    if kind == AttributeProto.SPARSE_TENSOR:
+        return attribute.sparse_tensor
+    if kind == AttributeProto.GRAPH:
+        return attribute.g
+    raise Refuse(f"attribute {attribute.name!r} has a type that is not supported ({kind})")
+
+
+def _text(value: bytes, name: str) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ModelError(f"attribute {name!r} is not UTF-8 text") from None
+
+
+def normal_domain(domain: str) -> str:
+    """The domain with ONNX's own always written as the empty string."""
+    return "" if domain == "ai.onnx" else domain
+
+
+@lru_cache(maxsize=None)
+def schema_of(domain: str, op_type: str, version: int) -> defs.OpSchema | None:
+    """ONNX's definition of an operator at an opset version, None where there is none."""
+    if not defs.has(op_type, domain):
+        return None
+    try:
+        return defs.get_schema(op_type, version, domain)
+    except defs.SchemaError:
+        return None
+
+
+def newest_schema(domain: str, op_type: str) -> defs.OpSchema | None:
+    """ONNX's newest definition of an operator."""
+    return schema_of(domain, op_type, 2**31 - 1)
+
+
+def check_form(node: RawNode) -> None:
+    """Checks attribute names and types and the number of inputs against the node's own opset.
+
+    Raises:
+        ModelError: the node is not valid ONNX.
+        Refuse: it has an attribute that ONNX does not define.
+    """
+    schema = schema_of(node.domain, node.op_type, node.version)
+    if schema is None:
+        if newest_schema(node.domain, node.op_type) is None:
+            return
+        raise ModelError(
+            f"is not an operator of opset {node.version}, which the model says it uses; "
+            "export the model again with a newer opset"
+        )
+    given = len(node.inputs)
+    while given and node.inputs[given - 1] is None:
+        given -= 1
+    if not schema.min_input <= given <= schema.max_input and not _moved(node):
+        raise ModelError(
+            f"has {given} inputs, {node.op_type}-{schema.since_version} takes "
+            f"{schema.min_input} to {schema.max_input}; export the model again"
+        )
+    if len(node.outputs) > schema.max_output:
+        raise ModelError(f"has {len(node.outputs)} outputs, the operator has {schema.max_output}")
+    for name, value in node.attributes.items():
+        declared = schema.attributes.get(name)
+        if declared is None:
+            if name in OLD_ATTRIBUTES or _in_any_version(node.domain, node.op_type, name):
+                continue
+            raise Refuse(
+                f"attribute {name!r} is not one that {node.op_type}-{schema.since_version} has"
+            )
+        if not _fits(declared.type, value):
+            raise ModelError(
+                f"attribute {name!r} has the wrong type, {declared.type.name.lower()} was expected; "
+                "export the model again"
+            )
+    missing = [n for n, a in schema.attributes.items() if a.required and n not in node.attributes]
+    if missing:
+        raise ModelError(f"lacks the required attribute {missing[0]!r}; export the model again")
+
+
+def _moved(node: RawNode) -> bool:
+    """Whether the node has attributes that became inputs (or the other way round) in another opset."""
+    schema = schema_of(node.domain, node.op_type, node.version)
+    return schema is not None and any(n not in schema.attributes for n in node.attributes)
+
+
+@lru_cache(maxsize=None)
+def _in_any_version(domain: str, op_type: str, attribute: str) -> bool:
+    return any(
+        attribute in s.attributes
+        for s in (schema_of(domain, op_type, v) for v in range(1, NEWEST_OPSET + 1))
+        if s is not None
+    )
+
+
+def _fits(kind: defs.OpSchema.AttrType, value: Any) -> bool:
+    name = kind.name
+    if isinstance(value, tuple):
+        element = {"INTS": int, "FLOATS": float, "STRINGS": str}.get(name)
+        return element is not None and all(isinstance(v, element) for v in value)
+    expected = {"INT": int, "FLOAT": float, "STRING": str}.get(name)
+    if expected is not None:
+        return isinstance(value, expected)
+    proto = {"TENSOR": "TensorProto", "GRAPH": "GraphProto", "SPARSE_TENSOR": "SparseTensorProto"}
+    return type(value).__name__ == proto.get(name)
+
+
+def default_of(schema: defs.OpSchema | None, attribute: str) -> Any:
+    """The default value of an attribute in ONNX's definition, None where it has none."""
+    if schema is None or attribute not in schema.attributes:
+        return None
+    default = schema.attributes[attribute].default_value
+    return attribute_value(default) if default.type else None
+
+
+def check_types(node: RawNode, types: Sequence[TensorType | None]) -> None:
+    """Checks the input dtypes against ONNX's newest definition of the operator.
+
+    Raises:
+        ModelError: a dtype is not allowed, or inputs that must agree do not.
+    """
+    schema = newest_schema(node.domain, node.op_type)
+    if schema is None or not schema.inputs:
+        return
+    bound: dict[str, TensorType] = {}
+    for position, type_ in enumerate(types):
+        if type_ is None:
+            continue
+        formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+        text = f"tensor({_ONNX_NAME.get(type_.dtype, str(type_.dtype))})"
+        if text not in formal.types:
+            raise ModelError(
+                f"input {position} ({formal.name}) is {type_.dtype}, which {node.op_type} does not take; "
+                "insert a Cast and export the model again"
+            )
+        if not formal.is_homogeneous:
+            continue
+        first = bound.setdefault(formal.type_str, type_)
+        if first.dtype is not type_.dtype:
+            raise ModelError(
+                f"input {position} ({formal.name}) is {type_.dtype}, but another input is {first.dtype}; "
+                "they must agree: insert a Cast and export the model again"
+            )
+
+
+_ONNX_NAME = {DType.FLOAT: "float", DType.DOUBLE: "double"}
+
+
+def schema_function(node: RawNode, types: Sequence[TensorType | None]) -> FunctionProto | None:
+    """The function body that ONNX's newest definition gives for this node, None where it has none."""
+    schema = newest_schema(node.domain, node.op_type)
+    if schema is None:
+        return None
+    if schema.has_function:
+        version = max(schema.function_opset_versions)
+        body = schema.get_function_with_opset_version(version)
+    elif schema.has_context_dependent_function:
+        version = max(schema.context_dependent_function_opset_versions)
+        proto = _proto(node)
+        known = [(_type_proto(t) if t else TypeProto()).SerializeToString() for t in types]
+        body = schema.get_context_dependent_function_with_opset_version(
+            version, proto.SerializeToString(), known
+        )
+    else:
+        return None
+    return FunctionProto.FromString(body) if body else None
+
+
+def _proto(node: RawNode) -> NodeProto:
+    """A NodeProto of the (upgraded) node with its values for attributes."""
+    attributes = {k: v for k, v in node.attributes.items() if v != ()}
+    proto = helper.make_node(
+        node.op_type,
+        [i or "" for i in node.inputs],
+        [o or "" for o in node.outputs],
+        domain=node.domain,
+        **attributes,
+    )
+    return proto
+
+
+def _type_proto(type_: TensorType) -> TypeProto:
+    dims = [str(d) if isinstance(d, Poly) else d for d in type_.shape]
+    return helper.make_tensor_type_proto(type_.dtype.onnx, dims)

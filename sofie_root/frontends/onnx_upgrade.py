@@ -1,0 +1,267 @@
+"""Nodes of older opsets rewritten to the newest one, by one small adapter per change of ONNX.
+
+Most changes only moved an attribute to an input: those are rows of ``MOVED``. Such a row applies at any
+opset, so that files which carry the old attribute under a new opset number keep its old meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.errors import ModelError
+from sofie_root.ir import Refuse, TensorType
+
+from .onnx_node import RawNode
+
+OLDEST_OPSET = 6
+"""Opset 7 is promised; 6 differs little, and early PyTorch exporters wrote it."""
+
+
+class Emitter(Protocol):
+    """What an adapter may do beside changing its node."""
+
+    def constant(self, array: npt.NDArray[Any], hint: str) -> str:
+        """Adds a constant and returns its name."""
+
+    def value(self, name: str) -> npt.NDArray[Any] | None:
+        """The content of a constant, None where the value is computed."""
+
+    def type(self, name: str) -> TensorType:
+        """The type of a value."""
+
+    def emit(self, node: RawNode, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Adds a node of the newest opset in front of ``node`` and returns its output."""
+
+
+Adapter = Callable[[RawNode, Emitter], RawNode]
+ADAPTERS: dict[str, list[tuple[int, Adapter]]] = {}
+"""Per operator: (first opset that no longer needs it, adapter), applied in order."""
+
+RENAMED = frozenset({"Scatter", "Upsample"})
+"""Operators that only exist in older opsets and that the upgrade replaces."""
+
+ALWAYS = 2**31
+"""For what files carry under any opset number."""
+
+
+def upgrade(node: RawNode, emitter: Emitter) -> RawNode:
+    """The node in the newest opset; nodes that must come before it are emitted on the way."""
+    if node.domain:
+        return node
+    for move in MOVED.get(node.op_type, ()):
+        node = _move(node, move, emitter)
+    for until, adapter in ADAPTERS.get(node.op_type, ()):
+        if node.version < until:
+            node = adapter(node, emitter)
+    return node
+
+
+# -- attributes that became inputs -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An attribute that is input ``position`` in the newest opset, as an array of ``dtype``.
+
+    ``dtype`` None stands for the dtype of input 0; ``scalar`` for a tensor without axes.
+    """
+
+    attribute: str
+    position: int
+    dtype: type | None = np.int64
+    scalar: bool = False
+
+
+_AXES = Move("axes", 1)
+MOVED: dict[str, tuple[Move, ...]] = {
+    "Squeeze": (_AXES,),
+    "Unsqueeze": (_AXES,),
+    **{
+        f"Reduce{kind}": (_AXES,)
+        for kind in (
+            "L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare",
+        )
+    },  # fmt: skip
+    "Clip": (Move("min", 1, None, True), Move("max", 2, None, True)),
+    "Pad": (Move("pads", 1), Move("value", 2, None, True)),
+    "Slice": (Move("starts", 1), Move("ends", 2), Move("axes", 3)),
+    "Split": (Move("split", 1),),
+    "TopK": (Move("k", 1),),
+    "Dropout": (Move("ratio", 1, np.float32, True),),
+    "Upsample": (Move("scales", 1, np.float32),),
+    "DFT": (Move("axis", 2, np.int64, True),),
+}
+
+
+def _move(node: RawNode, move: Move, emitter: Emitter) -> RawNode:
+    value = node.attributes.get(move.attribute)
+    if value is None:
+        return node
+    node = node.with_attributes(**{move.attribute: None})
+    if node.input(move.position) is not None:
+        raise ModelError(
+            f"has {move.attribute!r} as attribute and as input; export the model again",
+            node=node.name,
+            operator=node.op_type,
+        )
+    dtype: Any = move.dtype
+    if dtype is None:
+        data = node.input(0)
+        dtype = emitter.type(data).dtype.numpy if data is not None else np.float32
+    array = np.array(value).astype(dtype)
+    array = array.reshape(()) if move.scalar else np.atleast_1d(array)
+    return node.with_input(move.position, emitter.constant(array, f"{node.name}/{move.attribute}"))
+
+
+# -- changes of meaning ----------------------------------------------------------------------------
+
+
+def adapter(until: int, *operators: str) -> Callable[[Adapter], Adapter]:
+    """Registers an adapter for nodes of these operators with an opset below ``until``."""
+
+    def register(function: Adapter) -> Adapter:
+        for name in operators:
+            ADAPTERS.setdefault(name, []).append((until, function))
+        return function
+
+    return register
+
+
+@adapter(7, "Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu")
+def _limited_broadcast(node: RawNode, emitter: Emitter) -> RawNode:
+    """Opset 6: the second operand was aligned at ``axis``, and only if ``broadcast`` was set."""
+    axis = node.attributes.get("axis")
+    node = node.with_attributes(broadcast=None, axis=None)
+    a, b = node.input(0), node.input(1)
+    if axis is None or a is None or b is None:
+        return node
+    behind = emitter.type(a).rank - int(axis) % max(emitter.type(a).rank, 1) - emitter.type(b).rank
+    if behind <= 0:
+        return node
+    rank = emitter.type(b).rank
+    axes = emitter.constant(np.arange(rank, rank + behind, dtype=np.int64), f"{node.name}/axes")
+    return node.with_input(1, emitter.emit(node, "Unsqueeze", (b, axes)))
+
+
+@adapter(7, "Gemm")
+def _gemm_broadcast(node: RawNode, emitter: Emitter) -> RawNode:
+    """Opset 6 had to say that C is broadcast."""
+    return node.with_attributes(broadcast=None)
+
+
+@adapter(7, "BatchNormalization", "Dropout")
+def _is_test(node: RawNode, emitter: Emitter) -> RawNode:
+    """Opset 6 told training from inference by an attribute that exporters did not set reliably."""
+    return node.with_attributes(is_test=None)
+
+
+@adapter(9, "BatchNormalization")
+def _spatial(node: RawNode, emitter: Emitter) -> RawNode:
+    """Before opset 9 statistics could be kept per element instead of per channel."""
+    if node.attributes.get("spatial", 1) != 1:
+        raise Refuse("BatchNormalization with statistics per element (spatial=0) is not supported")
+    return node.with_attributes(spatial=None)
+
+
+@adapter(14, "BatchNormalization")
+def _training_outputs(node: RawNode, emitter: Emitter) -> RawNode:
+    """Before opset 14, training was told by the outputs for the new statistics."""
+    if any(o is not None for o in node.outputs[1:]):
+        raise Refuse("BatchNormalization in training mode is not supported; export for inference")
+    return replace(node, outputs=node.outputs[:1])
+
+
+@adapter(13, "Softmax", "LogSoftmax", "Hardmax")
+def _flattened_softmax(node: RawNode, emitter: Emitter) -> RawNode:
+    """Before opset 13, all axes from ``axis`` on were normalised together, and the default was 1."""
+    x = node.input(0)
+    if x is None:
+        return node
+    rank = emitter.type(x).rank
+    axis = int(node.attributes.get("axis", 1))
+    axis = axis + rank if axis < 0 else axis
+    if axis == rank - 1:
+        return node.with_attributes(axis=-1)
+    flat = emitter.emit(node, "Flatten", (x,), axis=axis)
+    normalised = emitter.emit(node, node.op_type, (flat,), axis=-1)
+    shape = emitter.emit(node, "Shape", (x,))
+    return replace(node, op_type="Reshape", inputs=(normalised, shape), attributes={})
+
+
+@adapter(18, "Split")
+def _equal_parts(node: RawNode, emitter: Emitter) -> RawNode:
+    """Before opset 18, equal parts were implied by the absence of sizes."""
+    if node.input(1) is not None:
+        return node
+    return node.with_attributes(num_outputs=len(node.outputs))
+
+
+@adapter(ALWAYS, "Scatter")
+def _scatter(node: RawNode, emitter: Emitter) -> RawNode:
+    """Renamed in opset 11."""
+    return replace(node, op_type="ScatterElements")
+
+
+@adapter(ALWAYS, "Upsample")
+def _upsample(node: RawNode, emitter: Emitter) -> RawNode:
+    """Replaced by Resize in opset 10."""
+    return _old_resize(replace(node, op_type="Resize"), emitter)
+
+
+@adapter(11, "Resize")
+def _old_resize(node: RawNode, emitter: Emitter) -> RawNode:
+    """Before opset 11 there was no region of interest, and coordinates were plainly scaled."""
+    scales = node.input(1)
+    return replace(node, inputs=(node.input(0), None, scales)).with_attributes(
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+    )
+
+
+@adapter(16, "RoiAlign")
+def _roi_align(node: RawNode, emitter: Emitter) -> RawNode:
+    """Before opset 16 coordinates were not shifted by half a pixel."""
+    return node.with_attributes(coordinate_transformation_mode="output_half_pixel")
+
+
+@adapter(20, "GridSample")
+def _grid_sample(node: RawNode, emitter: Emitter) -> RawNode:
+    """Modes were renamed in opset 20."""
+    mode = str(node.attributes.get("mode", "bilinear"))
+    return node.with_attributes(mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode))
+
+
+@adapter(21, "GroupNormalization")
+def _scale_per_group(node: RawNode, emitter: Emitter) -> RawNode:
+    """Before opset 21, scale and bias were per group; now they are per channel."""
+    x, groups = node.input(0), int(node.attributes.get("num_groups", 1))
+    channels = emitter.type(x).shape[1] if x is not None and emitter.type(x).rank > 1 else None
+    if not isinstance(channels, int) or groups < 1 or channels % groups:
+        raise Refuse(f"GroupNormalization of {channels} channels in {groups} groups is not supported")
+    axes = emitter.constant(np.array([1], dtype=np.int64), f"{node.name}/axes")
+    spread = emitter.constant(np.array([groups, channels // groups], dtype=np.int64), f"{node.name}/spread")
+    flat = emitter.constant(np.array([channels], dtype=np.int64), f"{node.name}/channels")
+    for position in (1, 2):
+        given = node.input(position)
+        if given is not None:
+            column = emitter.emit(node, "Unsqueeze", (given, axes))
+            wide = emitter.emit(node, "Expand", (column, spread))
+            node = node.with_input(position, emitter.emit(node, "Reshape", (wide, flat)))
+    return node
+
+
+@adapter(ALWAYS, "RNN", "GRU", "LSTM")
+def _recurrent(node: RawNode, emitter: Emitter) -> RawNode:
+    """``clip=0`` is written for "do not clip"; lengths are now and then written as floats."""
+    if node.attributes.get("clip") == 0:
+        node = node.with_attributes(clip=None)
+    node = node.with_attributes(output_sequence=None)
+    lengths = node.input(4)
+    array = emitter.value(lengths) if lengths is not None else None
+    if array is not None and array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)):
+        return node.with_input(4, emitter.constant(array.astype(np.int32), f"{node.name}/lengths"))
+    return node
