@@ -1,9 +1,24 @@
-"""NumPy's broadcasting of symbolic shapes."""
+"""NumPy's broadcasting of symbolic shapes, and reading the element that is broadcast."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, Shape, require_equal
+from sofie_root.program.builder import Tensor, broadcast_index
+from sofie_root.program.expr import Expr, scalar
+
+
+def element(x: Tensor, out: Sequence[Dim]) -> Expr:
+    """The element of ``x`` that is broadcast to index ``out``, in the dtype it is computed in.
+
+    A constant of one element becomes a literal: the compiler folds it, and nothing is read.
+    """
+    array = x.constant
+    if array is not None and array.size == 1:
+        return scalar(array.reshape(()), x.dtype.compute)
+    return x[broadcast_index(out, x.shape)]
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
