@@ -33,7 +33,7 @@ test-slow: $(STAMP)
 
 lint: $(STAMP)
 	@echo "== ruff"
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/ruff format --quiet --check .
 	@echo "== mypy"
 	@$(BIN)/mypy --no-error-summary

@@ -12,7 +12,7 @@ transverse-momentum spectrum.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,13 @@ def main() -> None:
     print(f"{args.output}: {args.events} jets, {args.output.stat().st_size / 1e6:.0f} MB")
 
 
-def write_events(path: Path, events: int, seed: int) -> None:
-    """Write `events` jets, half of them signal on average, to the TTree ``Events`` in `path`."""
+def write_events(
+    path: Path, events: int, seed: int, progress: Callable[[int], object] = lambda done: None
+) -> None:
+    """Write `events` jets, half of them signal on average, to the TTree ``Events`` in `path`.
+
+    Calls `progress` with the number of jets just written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with uproot.recreate(path, compression=uproot.ZSTD(1)) as file:
         tree = None
@@ -49,6 +54,7 @@ def write_events(path: Path, events: int, seed: int) -> None:
             if tree is None:
                 tree = file.mktree("Events", {k: ak.type(v).content for k, v in columns.items()})
             tree.extend(columns)
+            progress(len(columns["event"]))
 
 
 def simulate(events: int, seed: int) -> Iterator[dict[str, ak.Array]]:

@@ -117,6 +117,7 @@ def export(model: nn.Module, path: Path) -> None:
         del entry.metadata_props[:]  # stack traces with the paths of one machine
         entry.doc_string = ""
     proto.doc_string = ""
+    proto.graph.name = "tagger"
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
 
