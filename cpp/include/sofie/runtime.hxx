@@ -1,8 +1,8 @@
 // Calls a generated Session without knowing its type: what Python (through ctypes) and SofieFunctor need.
 //
 // A generated Session describes itself (Inputs, Outputs, kSymbols, kSymbolNames). From that description this
-// header makes one table of plain C functions and data, Api, which is the same whether the Session was compiled
-// by cling or into a shared library. Standard library only.
+// header makes one table of plain C functions and data, Api, which is the same whether the Session was
+// compiled by cling or into a shared library. Standard library only.
 //
 // Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
 #pragma once
@@ -91,18 +91,20 @@ decltype(auto) output_argument(void* out) {
 }
 
 template <class Session, std::size_t... S, std::size_t... I, std::size_t... O>
-void run(Session& session, const std::size_t* dims, const void* const* in, void* const* out, std::index_sequence<S...>,
-         std::index_sequence<I...>, std::index_sequence<O...>) {
+void run(Session& session, const std::size_t* dims, const void* const* in, void* const* out,
+         std::index_sequence<S...>, std::index_sequence<I...>, std::index_sequence<O...>) {
   (void)dims, (void)in, (void)out;
-  session.infer_to(dims[S]..., static_cast<const typename std::tuple_element_t<I, typename Session::Inputs>::type*>(in[I])...,
-                   output_argument<std::tuple_element_t<O, typename Session::Outputs>>(out[O])...);
+  session.infer_to(
+      dims[S]...,
+      static_cast<const typename std::tuple_element_t<I, typename Session::Inputs>::type*>(in[I])...,
+      output_argument<std::tuple_element_t<O, typename Session::Outputs>>(out[O])...);
 }
 
 /// Runs a generated Session. `out` of a dynamic output points to a std::vector.
 template <class Session>
 void run(Session& session, const std::size_t* dims, const void* const* in, void* const* out) {
-  run(session, dims, in, out, std::make_index_sequence<Session::kSymbols>(), Indices<typename Session::Inputs>(),
-      Indices<typename Session::Outputs>());
+  run(session, dims, in, out, std::make_index_sequence<Session::kSymbols>(),
+      Indices<typename Session::Inputs>(), Indices<typename Session::Outputs>());
 }
 
 template <class Session, std::size_t... S>
@@ -117,7 +119,8 @@ void output_shape(const Session& session, const std::size_t* dims, std::size_t* 
   using Output = std::tuple_element_t<output, typename Session::Outputs>;
   static_assert(!Output::dynamic, "this size is known only after the run");
   if constexpr (has_expression<Output>()) {
-    const auto computed = computed_shape(session, output, dims, std::make_index_sequence<Session::kSymbols>());
+    const auto computed =
+        computed_shape(session, output, dims, std::make_index_sequence<Session::kSymbols>());
     for (std::size_t axis = 0; axis < Output::rank; ++axis) shape[axis] = computed[axis];
   } else {
     (void)session;
@@ -235,7 +238,8 @@ struct Instance {
   }
 
   template <std::size_t... O>
-  void output_shape(std::size_t output, const std::size_t* dims, std::size_t* shape, std::index_sequence<O...>) {
+  void output_shape(std::size_t output, const std::size_t* dims, std::size_t* shape,
+                    std::index_sequence<O...>) {
     (void)std::initializer_list<int>{(output == O ? (shape_of<O>(dims, shape), 0) : 0)...};
   }
 

@@ -10,8 +10,8 @@
 namespace sofie {
 inline namespace SOFIE_ISA {
 
-/// y[o][j][i] = sum of x[o][0 ... j][i] along the middle axis of x[outer][n][inner]; from the end backwards if
-/// P::reverse, without x[o][j][i] itself if P::exclusive.
+/// y[o][j][i] = sum of x[o][0 ... j][i] along the middle axis of x[outer][n][inner]; from the end backwards
+/// if P::reverse, without x[o][j][i] itself if P::exclusive.
 template <class P, class T>
 void cumulative_sum(std::size_t outer, std::size_t n, std::size_t inner, const T* x, T* y) {
   for (std::size_t o = 0; o < outer; ++o, x += n * inner, y += n * inner) {

@@ -97,8 +97,8 @@ void scatter_elements(const std::size_t (&shape)[P::rank], const std::size_t (&c
   }
 }
 
-/// out = data[shape...][slice], then for k < count in order out[indices[k][0], ..., indices[k][P::length - 1]]
-/// = Op(that slice, updates[k]).
+/// out = data[shape...][slice], then for k < count in order out[indices[k][0], ..., indices[k][P::length -
+/// 1]] = Op(that slice, updates[k]).
 /// @throws std::out_of_range for an index outside its axis.
 template <class P, class Op, class T, class I>
 void scatter_nd(const std::size_t (&shape)[P::length], std::size_t count, std::size_t slice, const T* data,
@@ -108,7 +108,8 @@ void scatter_nd(const std::size_t (&shape)[P::length], std::size_t count, std::s
   detail::copy_elements(total, data, out);
   for (std::size_t k = 0; k < count; ++k) {
     std::size_t target = 0;
-    for (const std::size_t extent : shape) target = target * extent + detail::checked_index(*indices++, extent);
+    for (const std::size_t extent : shape)
+      target = target * extent + detail::checked_index(*indices++, extent);
     T* to = out + target * slice;
     for (std::size_t i = 0; i < slice; ++i) to[i] = Op{}(to[i], *updates++);
   }

@@ -45,7 +45,8 @@ void top_k(std::size_t outer, std::size_t n, std::size_t inner, std::size_t k, c
     for (std::size_t i = 0; i < inner; ++i) {
       const T* column = x + o * n * inner + i;
       const auto before = [column, inner](std::int64_t a, std::int64_t b) {
-        const T p = column[static_cast<std::size_t>(a) * inner], q = column[static_cast<std::size_t>(b) * inner];
+        const T p = column[static_cast<std::size_t>(a) * inner],
+                q = column[static_cast<std::size_t>(b) * inner];
         if (P::largest ? detail::ordered_less(q, p) : detail::ordered_less(p, q)) return true;
         if (P::largest ? detail::ordered_less(p, q) : detail::ordered_less(q, p)) return false;
         return a < b;

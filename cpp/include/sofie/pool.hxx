@@ -1,0 +1,284 @@
+// Max, average and Lp pooling of one to three spatial dimensions, NCHW.
+//
+// Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "math.hxx"
+#include "simd.hxx"
+
+namespace sofie {
+inline namespace SOFIE_ISA {
+
+namespace detail {
+
+// The attributes with three dimensions, missing leading ones added.
+struct PoolShape {
+  std::size_t kernel[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1};
+  std::size_t pad[3] = {0, 0, 0}, pad_end[3] = {0, 0, 0};
+  std::size_t in[3] = {1, 1, 1}, out[3] = {1, 1, 1};
+};
+
+template <class P>
+constexpr PoolShape pool_shape(const std::size_t (&in)[P::rank], const std::size_t (&out)[P::rank]) {
+  PoolShape s;
+  for (std::size_t d = 0; d < P::rank; ++d) {
+    const std::size_t e = d + 3 - P::rank;
+    s.kernel[e] = P::kernel[d];
+    s.stride[e] = P::stride[d];
+    s.dilation[e] = P::dilation[d];
+    s.pad[e] = P::pad_begin[d];
+    s.pad_end[e] = P::pad_end[d];
+    s.in[e] = in[d];
+    s.out[e] = out[d];
+  }
+  return s;
+}
+
+// What a window covers along one dimension: `count` taps inside the input from `begin` on, and how many lie
+// inside the input or its declared padding (with ceil_mode a window may reach beyond even that).
+struct PoolWindow {
+  std::size_t begin, count, padded;
+};
+constexpr std::size_t taps_before(std::size_t position, std::size_t start, std::size_t dilation,
+                                  std::size_t kernel) {
+  const std::size_t n = position > start ? (position - start + dilation - 1) / dilation : 0;
+  return n < kernel ? n : kernel;
+}
+constexpr PoolWindow pool_window(const PoolShape& s, std::size_t d, std::size_t o) {
+  const std::size_t start = o * s.stride[d];
+  const std::size_t first = taps_before(s.pad[d], start, s.dilation[d], s.kernel[d]);
+  const std::size_t last = taps_before(s.pad[d] + s.in[d], start, s.dilation[d], s.kernel[d]);
+  const std::size_t padded =
+      taps_before(s.pad[d] + s.in[d] + s.pad_end[d], start, s.dilation[d], s.kernel[d]);
+  if (last <= first) return {0, 0, padded};
+  return {start + first * s.dilation[d] - s.pad[d], last - first, padded};
+}
+
+// kLanes floats p[0], p[2], ...; reads nothing beyond the last of them.
+SOFIE_INLINE inline f32v load_every_second(const float* p) {
+  const f32v a = load(p, Full{0}), b = load(p + kLanes - 1, Full{0});
+#if defined(__clang__)
+#if defined(SOFIE_ISA_AVX512)
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif defined(SOFIE_ISA_AVX2)
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 9, 11, 13, 15);
+#else
+  return __builtin_shufflevector(a, b, 0, 2, 5, 7);
+#endif
+#else
+#if defined(SOFIE_ISA_AVX512)
+  return __builtin_shuffle(a, b, (i32v){0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31});
+#elif defined(SOFIE_ISA_AVX2)
+  return __builtin_shuffle(a, b, (i32v){0, 2, 4, 6, 9, 11, 13, 15});
+#else
+  return __builtin_shuffle(a, b, (i32v){0, 2, 5, 7});
+#endif
+#endif
+}
+
+template <class J>
+SOFIE_INLINE inline f32v load_strided(const float* p, std::size_t stride, J j) {
+  if (stride == 1) return load(p, j);
+  if constexpr (std::is_same<J, Full>::value) {
+    if (stride == 2) return load_every_second(p + 2 * j.i);
+  }
+  return gather(p, stride, j);
+}
+
+// The loops of all kinds of pooling. A Kind has start(), add(accumulator, value) and finish(accumulator,
+// inside, padded), the last two counting taps; they serve T and, for float, f32v.
+template <class P, class T, class Kind>
+void pool(std::size_t planes, const PoolShape& s, const T* x, T* y, const Kind& kind) {
+  constexpr std::size_t kLast = P::rank - 1;
+  constexpr std::size_t kKernel = P::kernel[kLast], kStride = P::stride[kLast],
+                        kDilation = P::dilation[kLast];
+  constexpr std::size_t kPad = P::pad_begin[kLast], kReach = (kKernel - 1) * kDilation + 1;
+  // Outputs [low, high) of a row have their whole window inside the input.
+  std::size_t low = (kPad + kStride - 1) / kStride;
+  std::size_t high = s.in[2] + kPad >= kReach ? (s.in[2] + kPad - kReach) / kStride + 1 : 0;
+  if (high > s.out[2]) high = s.out[2];
+  if (low > high || !std::is_same<T, float>::value) low = high = 0;
+  for (std::size_t plane = 0; plane < planes; ++plane, x += s.in[0] * s.in[1] * s.in[2]) {
+    for (std::size_t o0 = 0; o0 < s.out[0]; ++o0) {
+      const PoolWindow w0 = pool_window(s, 0, o0);
+      for (std::size_t o1 = 0; o1 < s.out[1]; ++o1, y += s.out[2]) {
+        const PoolWindow w1 = pool_window(s, 1, o1);
+        const auto rows = [&](auto&& body) SOFIE_INLINE {
+          for (std::size_t a = 0; a < w0.count; ++a) {
+            for (std::size_t b = 0; b < w1.count; ++b) {
+              body(x + ((w0.begin + a * s.dilation[0]) * s.in[1] + w1.begin + b * s.dilation[1]) * s.in[2]);
+            }
+          }
+        };
+        if constexpr (std::is_same<T, float>::value) {
+          map(high - low, [&](auto j) SOFIE_INLINE {
+            f32v acc = broadcast(kind.start());
+            rows([&](const float* row) SOFIE_INLINE {
+              for (std::size_t k = 0; k < kKernel; ++k) {
+                acc = kind.add(acc, load_strided(row + (low * kStride - kPad + k * kDilation), kStride, j));
+              }
+            });
+            const std::size_t inside = w0.count * w1.count * kKernel,
+                              padded = w0.padded * w1.padded * kKernel;
+            auto to = j;
+            to.i += low;
+            store(y, to, kind.finish(acc, inside, padded));
+          });
+        }
+        for (std::size_t o2 = low == 0 ? high : 0; o2 < s.out[2]; o2 = o2 + 1 == low ? high : o2 + 1) {
+          const PoolWindow w2 = pool_window(s, 2, o2);
+          T acc = kind.start();
+          rows([&](const T* row) SOFIE_INLINE {
+            for (std::size_t k = 0; k < w2.count; ++k) acc = kind.add(acc, row[w2.begin + k * kDilation]);
+          });
+          y[o2] = kind.finish(acc, w0.count * w1.count * w2.count, w0.padded * w1.padded * w2.padded);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+struct MaxPooling {
+  static constexpr T start() {
+    return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity()
+                                                : std::numeric_limits<T>::lowest();
+  }
+  template <class V>
+  SOFIE_INLINE V add(V acc, V x) const {
+    return max(acc, x);
+  }
+  template <class V>
+  SOFIE_INLINE V finish(V acc, std::size_t, std::size_t) const {
+    return acc;
+  }
+};
+
+template <class T, bool IncludePad>
+struct AveragePooling {
+  static constexpr T start() { return T(0); }
+  template <class V>
+  SOFIE_INLINE V add(V acc, V x) const {
+    return acc + x;
+  }
+  template <class V>
+  SOFIE_INLINE V finish(V acc, std::size_t inside, std::size_t padded) const {
+    const std::size_t n = IncludePad ? padded : inside;
+    // A window without any element: 0, not 0 / 0.
+    return n == 0 ? acc : acc / static_cast<T>(n);
+  }
+};
+
+template <class T, int Power>
+struct LpPooling {
+  static constexpr T start() { return T(0); }
+  template <class V>
+  SOFIE_INLINE V add(V acc, V x) const {
+    if constexpr (Power == 1) {
+      return acc + abs(x);
+    } else if constexpr (Power == 2) {
+      return fma(x, x, acc);
+    } else {
+      return acc + pow(abs(x), static_cast<T>(Power));
+    }
+  }
+  template <class V>
+  SOFIE_INLINE V finish(V acc, std::size_t, std::size_t) const {
+    if constexpr (Power == 1) {
+      return acc;
+    } else if constexpr (Power == 2) {
+      return sqrt(acc);
+    } else {
+      return pow(acc, T(1) / static_cast<T>(Power));
+    }
+  }
+};
+
+// Max pooling that also says where each maximum was; the first one wins.
+template <class P, class T>
+void max_pool_indices(std::size_t planes, const PoolShape& s, const T* x, T* y, std::int64_t* indices) {
+  const std::size_t in_plane = s.in[0] * s.in[1] * s.in[2];
+  for (std::size_t plane = 0; plane < planes; ++plane, x += in_plane) {
+    for (std::size_t o0 = 0; o0 < s.out[0]; ++o0) {
+      const PoolWindow w0 = pool_window(s, 0, o0);
+      for (std::size_t o1 = 0; o1 < s.out[1]; ++o1) {
+        const PoolWindow w1 = pool_window(s, 1, o1);
+        for (std::size_t o2 = 0; o2 < s.out[2]; ++o2) {
+          const PoolWindow w2 = pool_window(s, 2, o2);
+          T best = MaxPooling<T>::start();
+          std::size_t where = 0;
+          bool found = false;
+          for (std::size_t a = 0; a < w0.count; ++a) {
+            for (std::size_t b = 0; b < w1.count; ++b) {
+              for (std::size_t c = 0; c < w2.count; ++c) {
+                const std::size_t i0 = w0.begin + a * s.dilation[0], i1 = w1.begin + b * s.dilation[1],
+                                  i2 = w2.begin + c * s.dilation[2];
+                const T v = x[(i0 * s.in[1] + i1) * s.in[2] + i2];
+                if (!found || v > best || (v != v && best == best)) {
+                  found = true;
+                  best = v;
+                  // Row major, or column major over the real dimensions (the first one fastest).
+                  where = P::storage_order == 0 ? (i0 * s.in[1] + i1) * s.in[2] + i2
+                                                : i0 + s.in[0] * (i1 + s.in[1] * i2);
+                }
+              }
+            }
+          }
+          *y++ = best;
+          *indices++ = static_cast<std::int64_t>(plane * in_plane + where);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Maximum over windows; padding does not take part, NaN does (it wins). `planes` is batch * channels.
+///
+/// P holds the attributes as static constexpr members: rank, the arrays kernel, stride, dilation, pad_begin,
+/// pad_end, and storage_order (0 or 1, used with indices). The output's extents are explicit, so that they
+/// carry ceil_mode.
+/// @param indices null, or where each maximum was, as an index into the whole tensor [planes][spatial...].
+template <class P, class T>
+void max_pool(std::size_t planes, const std::size_t (&in)[P::rank], const std::size_t (&out)[P::rank],
+              const T* x, T* y, std::int64_t* indices) {
+  const detail::PoolShape s = detail::pool_shape<P>(in, out);
+  if (indices != nullptr) {
+    detail::max_pool_indices<P>(planes, s, x, y, indices);
+  } else {
+    detail::pool<P>(planes, s, x, y, detail::MaxPooling<T>{});
+  }
+}
+
+/// Without indices: no code for them.
+template <class P, class T>
+void max_pool(std::size_t planes, const std::size_t (&in)[P::rank], const std::size_t (&out)[P::rank],
+              const T* x, T* y, std::nullptr_t = nullptr) {
+  detail::pool<P>(planes, detail::pool_shape<P>(in, out), x, y, detail::MaxPooling<T>{});
+}
+
+/// Mean over windows. P as for max_pool, with count_include_pad in place of storage_order: if true, the
+/// divisor counts the positions inside the input and its padding, else those inside the input.
+template <class P, class T>
+void average_pool(std::size_t planes, const std::size_t (&in)[P::rank], const std::size_t (&out)[P::rank],
+                  const T* x, T* y) {
+  detail::pool<P>(planes, detail::pool_shape<P>(in, out), x, y,
+                  detail::AveragePooling<T, P::count_include_pad>{});
+}
+
+/// (sum |x|^p)^(1/p) over windows. P as for max_pool, with the integer p in place of storage_order.
+template <class P, class T>
+void lp_pool(std::size_t planes, const std::size_t (&in)[P::rank], const std::size_t (&out)[P::rank],
+             const T* x, T* y) {
+  detail::pool<P>(planes, detail::pool_shape<P>(in, out), x, y,
+                  detail::LpPooling<T, static_cast<int>(P::p)>{});
+}
+
+}  // namespace SOFIE_ISA
+}  // namespace sofie

@@ -1,0 +1,80 @@
+// What a generated Session is made of: its arena, run-time sizes, and checked indices.
+//
+// Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+namespace sofie {
+
+/// Memory for temporaries, 64-byte aligned; it only grows, so a warm Session never allocates.
+class Arena {
+ public:
+  Arena() = default;
+  explicit Arena(std::size_t bytes) { reserve(bytes); }
+
+  /// Makes room for this many bytes; the content is lost where it has to grow.
+  void reserve(std::size_t bytes) {
+    if (bytes <= size_) return;
+    memory_.reset();
+    size_ = 0;
+    memory_.reset(static_cast<unsigned char*>(::operator new (bytes, std::align_val_t{64})));
+    size_ = bytes;
+  }
+  /// The elements that start at this byte.
+  template <class T>
+  T* at(std::size_t offset) const {
+    return reinterpret_cast<T*>(memory_.get() + offset);
+  }
+  std::size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(unsigned char* p) const { ::operator delete (p, std::align_val_t{64}); }
+  };
+  std::unique_ptr<unsigned char, Free> memory_;
+  std::size_t size_ = 0;
+};
+
+/// floor(a / b) of sizes and indices; 0 for b == 0, which only the sizes of empty tensors meet.
+constexpr std::ptrdiff_t floordiv(std::ptrdiff_t a, std::ptrdiff_t b) {
+  if (b == 0) return 0;
+  const std::ptrdiff_t q = a / b;
+  return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
+}
+
+/// An index read from a tensor: counts from the end where negative; throws where it is outside the axis.
+template <class T>
+inline std::ptrdiff_t index(T value, std::ptrdiff_t extent) {
+  static_assert(std::is_integral<T>::value, "an index is an integer");
+  std::ptrdiff_t i = static_cast<std::ptrdiff_t>(value);
+  if (i < 0) i += extent;
+  if (i < 0 || i >= extent) {
+    throw std::out_of_range("index " + std::to_string(value) + " is outside an axis of " +
+                            std::to_string(extent) + " elements");
+  }
+  return i;
+}
+
+/// A size computed while the model runs; throws where it cannot be one.
+inline std::ptrdiff_t size(std::int64_t value, const char* what) {
+  if (value < 0 || value > (std::int64_t{1} << 48)) {
+    throw std::runtime_error(std::string(what) + " is " + std::to_string(value) + ", which is no size");
+  }
+  return static_cast<std::ptrdiff_t>(value);
+}
+
+/// Two sizes that the model needs to be equal.
+inline void check_equal(std::ptrdiff_t a, std::ptrdiff_t b, const char* what) {
+  if (a == b) return;
+  throw std::runtime_error(std::string(what) + " does not hold: " + std::to_string(a) + " and " +
+                           std::to_string(b));
+}
+
+}  // namespace sofie
