@@ -9,26 +9,29 @@
 //   SofieFunctor<TMVA_SOFIE_tagger::Session, double, ROOT::RVecF> typed(n);    // columns of other types
 //
 // Columns are consumed in order by the model's inputs in order. What an input takes:
-//   - a fixed size of n values (a batch symbol, the leading one that all inputs share, is 1): n numbers, or arrays
-//     that hold n values together. Of arrays without a fixed length one ends the input, unless the model has one input;
-//   - [1, C, n_pf] or [1, n_pf, C]: C arrays of equal length, which is n_pf; or one array that holds all values;
+//   - a fixed size of n values (a batch symbol, the leading one that all inputs share, is 1): n numbers, or
+//   arrays
+//     that hold n values together. Of arrays without a fixed length one ends the input, unless the model has
+//     one input;
+//   - [1, C, n_pf] or [1, n_pf, C]: C arrays of equal length, which is n_pf; or one array that holds all
+//   values;
 //   - several symbols: one array that holds all values;
-//   - where every input is [N, ...] and gets one array per value: N is the arrays' length, so that the model is
+//   - where every input is [N, ...] and gets one array per value: N is the arrays' length, so that the model
+//   is
 //     evaluated for each object of the event.
-// A column may be a number, an RVec, a std::vector or a std::array. Integers fit floating-point inputs, but not the
-// other way round. The result of one output is a number where it has one element and an RVec otherwise; of several
-// outputs it is a std::tuple of these.
+// A column may be a number, an RVec, a std::vector or a std::array. Integers fit floating-point inputs, but
+// not the other way round. The result of one output is a number where it has one element and an RVec
+// otherwise; of several outputs it is a std::tuple of these.
 //
 // Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
 #pragma once
-
-#include <sofie/runtime.hxx>
 
 #include <ROOT/RVec.hxx>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <sofie/runtime.hxx>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -162,7 +165,8 @@ constexpr std::size_t free_axes(const InputFacts& input, std::int64_t batch) {
 /// The symbol that leads every input and occurs nowhere else, if there is one.
 template <std::size_t inputs, class Inputs>
 constexpr std::int64_t batch_symbol(const Inputs& input) {
-  if (inputs == 0 || input[0].rank == 0 || input[0].shape[0] >= 0 || input[0].shape[0] == runtime::kExpression) {
+  if (inputs == 0 || input[0].rank == 0 || input[0].shape[0] >= 0 ||
+      input[0].shape[0] == runtime::kExpression) {
     return kNoSymbol;
   }
   const std::int64_t leading = input[0].shape[0];
@@ -229,9 +233,12 @@ constexpr Plan<inputs> attempt(const Inputs& input, const Columns& column, const
     for (std::size_t c = plan.source[i].first; c < plan.source[i].first + plan.source[i].count; ++c) {
       plan.input = i;
       plan.column = c;
-      if (column[c].kind == Kind::kUnsupported) plan.misfit = Misfit::kType;
-      else if (input[i].integral && !column[c].integral) plan.misfit = Misfit::kFraction;
-      else if (plan.source[i].layout != Layout::kValues && column[c].kind == Kind::kNumber) plan.misfit = Misfit::kNotArray;
+      if (column[c].kind == Kind::kUnsupported)
+        plan.misfit = Misfit::kType;
+      else if (input[i].integral && !column[c].integral)
+        plan.misfit = Misfit::kFraction;
+      else if (plan.source[i].layout != Layout::kValues && column[c].kind == Kind::kNumber)
+        plan.misfit = Misfit::kNotArray;
       if (plan.misfit != Misfit::kNone) return plan;
     }
   }
@@ -286,7 +293,8 @@ constexpr auto plan_for(std::index_sequence<counts...>) {
   using Inputs = typename Session::Inputs;
   const std::size_t given[] = {counts..., 0};
   return make_plan<std::tuple_size<Inputs>::value, sizeof...(Columns), Session::kSymbols>(
-      input_facts(static_cast<Inputs*>(nullptr)), column_facts<Columns...>(), sizeof...(counts) > 0 ? given : nullptr);
+      input_facts(static_cast<Inputs*>(nullptr)), column_facts<Columns...>(),
+      sizeof...(counts) > 0 ? given : nullptr);
 }
 
 /// "input 'pf_points' [N, 2, n_pf]".
@@ -299,9 +307,12 @@ std::string input_label(std::size_t input, std::tuple<Inputs...>*) {
   for (std::size_t axis = 0; axis < ranks[input]; ++axis) {
     const std::int64_t size = shapes[input][axis];
     if (axis > 0) text += ", ";
-    if (size == runtime::kExpression) text += "?";
-    else if (size < 0) text += Session::kSymbolNames[-(size + 1)];
-    else text += std::to_string(size);
+    if (size == runtime::kExpression)
+      text += "?";
+    else if (size < 0)
+      text += Session::kSymbolNames[-(size + 1)];
+    else
+      text += std::to_string(size);
   }
   return text + "]";
 }
@@ -345,8 +356,10 @@ constexpr bool is_number(std::int64_t batch) {
   if (Output::dynamic) return false;
   std::int64_t size = 1;
   for (std::size_t axis = 0; axis < Output::rank; ++axis) {
-    if (Output::shape[axis] >= 0) size *= Output::shape[axis];
-    else if (Output::shape[axis] == runtime::kExpression || -(Output::shape[axis] + 1) != batch) return false;
+    if (Output::shape[axis] >= 0)
+      size *= Output::shape[axis];
+    else if (Output::shape[axis] == runtime::kExpression || -(Output::shape[axis] + 1) != batch)
+      return false;
   }
   return size == 1;
 }
@@ -372,13 +385,14 @@ struct alignas(128) Slot {
   explicit Slot(const Arguments&... arguments) : session(arguments...), inputs(), outputs(), vectors() {}
   Session session;
   typename Buffers<typename Session::Inputs>::Flat inputs;
-  typename Buffers<typename Session::Outputs>::Flat outputs;       // of 16-bit floats
-  typename Buffers<typename Session::Outputs>::Vectors vectors;    // of dynamic outputs
+  typename Buffers<typename Session::Outputs>::Flat outputs;     // of 16-bit floats
+  typename Buffers<typename Session::Outputs>::Vectors vectors;  // of dynamic outputs
 };
 
 template <class Session>
 struct Slots {
-  Slots(unsigned count, const std::string& weights, const std::vector<std::string>& names) : slots(), labels(names) {
+  Slots(unsigned count, const std::string& weights, const std::vector<std::string>& names)
+      : slots(), labels(names) {
     for (unsigned slot = 0; slot < count; ++slot) slots.push_back(make(weights));
   }
   static std::unique_ptr<Slot<Session>> make(const std::string& weights) {
@@ -433,19 +447,20 @@ struct AllDefaultColumns<batch, First, Rest...> {
 };
 
 template <class... Inputs>
-auto default_columns(std::tuple<Inputs...>* inputs) ->
-    typename AllDefaultColumns<batch_symbol<sizeof...(Inputs)>(input_facts(static_cast<std::tuple<Inputs...>*>(nullptr))),
-                               Inputs...>::type;
+auto default_columns(std::tuple<Inputs...>* inputs) -> typename AllDefaultColumns<
+    batch_symbol<sizeof...(Inputs)>(input_facts(static_cast<std::tuple<Inputs...>*>(nullptr))),
+    Inputs...>::type;
 
 }  // namespace dataframe
 
-/// The functor with everything chosen: `Outputs` are the indices of the outputs it returns, `Counts` the columns per
-/// input (empty: deduced), `Columns` the columns' types.
+/// The functor with everything chosen: `Outputs` are the indices of the outputs it returns, `Counts` the
+/// columns per input (empty: deduced), `Columns` the columns' types.
 template <class Session, class Outputs, class Counts, class Columns>
 class Functor;
 
 template <class Session, std::size_t... outputs, std::size_t... counts, class... Columns>
-class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<counts...>, dataframe::Types<Columns...>> {
+class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<counts...>,
+              dataframe::Types<Columns...>> {
   using Inputs = typename Session::Inputs;
   using AllOutputs = typename Session::Outputs;
   using Layout = dataframe::Layout;
@@ -459,7 +474,8 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
   template <std::size_t output>
   using Output = std::tuple_element_t<output, AllOutputs>;
   template <std::size_t output>
-  using ResultOf = typename dataframe::Result<Output<output>, dataframe::is_number<Output<output>>(kPlan.batch)>::type;
+  using ResultOf =
+      typename dataframe::Result<Output<output>, dataframe::is_number<Output<output>>(kPlan.batch)>::type;
   using Results = std::tuple<ResultOf<outputs>...>;
 
  public:
@@ -471,7 +487,8 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
   /// @param weights the weights file; empty: the one that the generated header names.
   /// @param labels the columns' names, for messages.
   /// @throws std::invalid_argument when the columns' types cannot feed the model.
-  explicit Functor(unsigned slots, const std::string& weights = {}, const std::vector<std::string>& labels = {})
+  explicit Functor(unsigned slots, const std::string& weights = {},
+                   const std::vector<std::string>& labels = {})
       : state_() {
     const std::string message = misfit(labels);
     if (!message.empty()) throw std::invalid_argument(message);
@@ -492,8 +509,9 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     const std::string one_array = "one array that holds all its values";
     const std::string takes =
         axes == 0 ? std::to_string(fixed) + (fixed == 1 ? " value" : " values")
-        : axes > 1 ? one_array
-                   : std::to_string(fixed) + (fixed == 1 ? " array" : " arrays of equal length, or " + one_array);
+        : axes > 1
+            ? one_array
+            : std::to_string(fixed) + (fixed == 1 ? " array" : " arrays of equal length, or " + one_array);
     switch (kPlan.misfit) {
       case Misfit::kTooFew:
         return input + " takes " + takes + ", and the " + std::to_string(sizeof...(Columns)) +
@@ -502,17 +520,20 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
         return label(kPlan.column < sizeof...(Columns) ? kPlan.column : sizeof...(Columns) - 1) +
                " is one too many: " + input + " takes " + takes;
       case Misfit::kType:
-        return label(kPlan.column) + " is neither a number nor an array of numbers: " + input + " cannot take it";
+        return label(kPlan.column) + " is neither a number nor an array of numbers: " + input +
+               " cannot take it";
       case Misfit::kFraction:
         return label(kPlan.column) + " is not of an integer type, as " + input +
                " is: its fraction would be lost; convert it in a Define";
       case Misfit::kNotArray:
         return label(kPlan.column) + " is one number, but " + input + " takes " + takes;
       case Misfit::kExpression:
-        return input + " has a size that does not follow from columns; fix the model's dims when it is loaded";
+        return input +
+               " has a size that does not follow from columns; fix the model's dims when it is loaded";
       case Misfit::kUnknownSize:
-        return input + " has more than one size that does not follow from the columns' lengths; fix the model's "
-                       "dims when it is loaded";
+        return input +
+               " has more than one size that does not follow from the columns' lengths; fix the model's "
+               "dims when it is loaded";
       default:
         return {};
     }
@@ -521,9 +542,10 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
   /// One event.
   Result operator()(unsigned slot, const Columns&... columns) const {
     if (slot >= state_->slots.size()) {
-      throw std::runtime_error("this functor was made for " + std::to_string(state_->slots.size()) +
-                               " slots, and the data frame uses more: make it after ROOT::EnableImplicitMT, with "
-                               "df.GetNSlots()");
+      throw std::runtime_error(
+          "this functor was made for " + std::to_string(state_->slots.size()) +
+          " slots, and the data frame uses more: make it after ROOT::EnableImplicitMT, with "
+          "df.GetNSlots()");
     }
     if constexpr (kPlan.misfit == dataframe::Misfit::kNone) {
       return evaluate(*state_->slots[slot], std::tie(columns...), std::make_index_sequence<kInputs>(),
@@ -543,7 +565,8 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
   };
 
   template <std::size_t... I, std::size_t... O>
-  Result evaluate(Slot& slot, const Tuple& columns, std::index_sequence<I...>, std::index_sequence<O...>) const {
+  Result evaluate(Slot& slot, const Tuple& columns, std::index_sequence<I...>,
+                  std::index_sequence<O...>) const {
     Sizes sizes{};
     if constexpr (kPlan.batch != dataframe::kNoSymbol) {
       sizes.dims[kPlan.batch] = 1;
@@ -564,7 +587,8 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
 
   // --- sizes -----------------------------------------------------------------------------------------------
 
-  /// Learns the symbols of an input from its columns' lengths and checks them; those with several symbols later.
+  /// Learns the symbols of an input from its columns' lengths and checks them; those with several symbols
+  /// later.
   template <std::size_t input, bool several>
   void find_sizes(const Tuple& columns, Sizes& sizes) const {
     (void)columns, (void)sizes;
@@ -594,9 +618,10 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
   template <std::size_t input>
   void set_size(std::size_t column, std::size_t symbol, std::size_t size, Sizes& sizes) const {
     if (sizes.known[symbol] && sizes.dims[symbol] != size) {
-      throw std::runtime_error(state_->label(column) + " has " + std::to_string(size) + " elements in this event, but " +
-                               Session::kSymbolNames[symbol] + " is " + std::to_string(sizes.dims[symbol]) +
-                               " after the columns before it (" + label(input) + ")");
+      throw std::runtime_error(state_->label(column) + " has " + std::to_string(size) +
+                               " elements in this event, but " + Session::kSymbolNames[symbol] + " is " +
+                               std::to_string(sizes.dims[symbol]) + " after the columns before it (" +
+                               label(input) + ")");
     }
     sizes.dims[symbol] = size;
     sizes.known[symbol] = true;
@@ -607,9 +632,10 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     constexpr std::size_t first = kPlan.source[input].first;
     const auto check = [&](std::size_t column, std::size_t size) {
       if (size == length) return;
-      throw std::runtime_error(state_->label(column) + " has " + std::to_string(size) + " elements in this event and " +
-                               state_->label(first) + " has " + std::to_string(length) + ": the columns of " +
-                               label(input) + " must have equal lengths");
+      throw std::runtime_error(state_->label(column) + " has " + std::to_string(size) +
+                               " elements in this event and " + state_->label(first) + " has " +
+                               std::to_string(length) + ": the columns of " + label(input) +
+                               " must have equal lengths");
     };
     (check(first + C, std::get<first + C>(columns).size()), ...);
   }
@@ -730,8 +756,8 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     constexpr auto source = kPlan.source[input];
     std::string which = state_->label(source.first);
     if (source.count > 1) which += " to " + state_->label(source.first + source.count - 1);
-    throw std::runtime_error(label(input) + " takes " + std::to_string(expected) + " values; " + which + " give " +
-                             std::to_string(found) + " in this event");
+    throw std::runtime_error(label(input) + " takes " + std::to_string(expected) + " values; " + which +
+                             " give " + std::to_string(found) + " in this event");
   }
 
   /// Column (a, b) to values[a, :, b], where the varying axis stands between the axes of a and those of b.
@@ -747,8 +773,10 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     std::size_t size = 1;
     for (std::size_t axis = 0; axis < kInput[input].rank; ++axis) {
       const std::int64_t d = kInput[input].shape[axis];
-      if (d >= 0) size *= static_cast<std::size_t>(d);
-      else if (-(d + 1) != kPlan.batch) size = 1;
+      if (d >= 0)
+        size *= static_cast<std::size_t>(d);
+      else if (-(d + 1) != kPlan.batch)
+        size = 1;
     }
     return size == 0 ? 1 : size;
   }
@@ -759,7 +787,8 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
   template <std::size_t... O>
   class Run {
    public:
-    Run(Slot& slot, const std::size_t* dims) : slot_(slot), results_(make<O>(dims)...), pointers_{address<O>(dims)...} {}
+    Run(Slot& slot, const std::size_t* dims)
+        : slot_(slot), results_(make<O>(dims)...), pointers_{address<O>(dims)...} {}
 
     template <std::size_t output>
     void* pointer() {
@@ -823,7 +852,8 @@ namespace dataframe {
 
 template <class Session, class... Columns>
 struct FunctorFor {
-  using type = Functor<Session, runtime::Indices<typename Session::Outputs>, std::index_sequence<>, Types<Columns...>>;
+  using type =
+      Functor<Session, runtime::Indices<typename Session::Outputs>, std::index_sequence<>, Types<Columns...>>;
 };
 template <class Session>
 struct FunctorFor<Session> {
@@ -841,6 +871,7 @@ class SofieFunctor : public sofie::dataframe::FunctorFor<Session, Columns...>::t
 
  public:
   /// See sofie::Functor. One Session per slot, which share the weights.
-  explicit SofieFunctor(unsigned slots, const std::string& weights = {}, const std::vector<std::string>& labels = {})
+  explicit SofieFunctor(unsigned slots, const std::string& weights = {},
+                        const std::vector<std::string>& labels = {})
       : Base(slots, weights, labels) {}
 };
