@@ -1,0 +1,516 @@
+"""Nests and kernel calls as C++17 for one CPU thread, vectorised with ``sofie/simd.hxx``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sofie_root.ir.dim import (
+    Atom,
+    Dim,
+    FloorDiv,
+    Poly,
+    Symbol,
+    as_poly,
+    depends_on,
+    floordiv,
+    product,
+    substitute,
+    walk,
+)
+from sofie_root.ir.dtype import DType
+from sofie_root.lowering.nest import For, Nest
+from sofie_root.lowering.schedule import Schedule
+from sofie_root.program import expr as ex
+from sofie_root.program.builder import flat_index
+from sofie_root.program.expr import Call, Expr, Load
+from sofie_root.program.program import (
+    Bind,
+    Check,
+    Extents,
+    Fused,
+    In,
+    Kernel,
+    Loop,
+    Out,
+    Reduction,
+    Scratch,
+    Stride,
+)
+
+from . import text
+from .names import Names, comment, string_literal
+from .text import Scope
+
+INDENT = "  "
+VECTOR_KINDS = ("sum", "prod", "max", "min")
+
+
+@dataclass(slots=True)
+class CpuPrinter:
+    """Prints the steps of one schedule.
+
+    Attributes:
+        schedule: what to print.
+        names: identifiers of buffers (key: buffer name) and size symbols (key: Symbol).
+        pointers: C++ text of the pointer to each buffer.
+        headers: kernel headers used so far.
+        traits: trait structs used so far, text to name.
+    """
+
+    schedule: Schedule
+    names: Names
+    pointers: dict[str, str]
+    headers: set[str] = field(default_factory=set)
+    traits: dict[str, str] = field(default_factory=dict)
+    _serial: dict[str, int] = field(default_factory=dict)
+
+    def _fresh(self, stem: str) -> str:
+        """A name for a variable inside one step: ``r``, ``r1``, ``r2``, ...; steps are C++ scopes."""
+        count = self._serial.get(stem, 0)
+        self._serial[stem] = count + 1
+        return f"{stem}{count}" if count or stem == "v" else stem
+
+    def step(self, k: int) -> list[str]:
+        """Lines of step ``k``, its comment first."""
+        step = self.schedule.steps[k]
+        self._serial = {}
+        if isinstance(step, Nest):
+            return self._nest(step)
+        if isinstance(step, Kernel):
+            return self._kernel(k, step)
+        if isinstance(step, Bind):
+            value = text.expression(_flatten_expr(step.value, self.schedule), self._scope())
+            name = self.names.name(step.symbol, step.symbol.name)
+            why = string_literal(f"{', '.join(step.origin)}: {step.symbol}")
+            return [f"const std::ptrdiff_t {name} = sofie::size({value}, {why});"]
+        assert isinstance(step, Check)
+        a, b = text.dim(step.a, self._scope()), text.dim(step.b, self._scope())
+        why = string_literal(f"{step.why}: {step.a} == {step.b}")
+        return [f"sofie::check_equal({a}, {b}, {why});"]
+
+    def _scope(self) -> Scope:
+        known: dict[Atom, str] = {}
+        symbols = list(self.schedule.symbols)
+        symbols += [s.symbol for s in self.schedule.steps if isinstance(s, Bind)]
+        for symbol in symbols:
+            if symbol in self.names:
+                known[symbol] = self.names[symbol]
+        return Scope(known, self.pointers)
+
+    # -- nests -----------------------------------------------------------------------------------------
+    def _nest(self, nest: Nest) -> list[str]:
+        lines = [f"// {comment(', '.join(nest.origin))}"]
+        scope = self._scope()
+        pointers = dict(scope.pointers)
+        for name in nest.locals:
+            pointers[name] = self.names.name(("local", name), name)
+        registers = frozenset(n for n, b in nest.locals.items() if b.shape == ())
+        scope = Scope(scope.variables, pointers, registers)
+        body = [_flatten(node, self.schedule, nest) for node in nest.body]
+        inner = self._arrays(nest, None, pointers)
+        for node in body:
+            inner += self._node(node, nest, scope, 0)
+        if len(body) > 1 or not isinstance(body[0], For):
+            return [*lines, "{", *_indent(inner), "}"]
+        return lines + inner
+
+    def _arrays(self, nest: Nest, at: Symbol | None, pointers: dict[str, str]) -> list[str]:
+        lines = []
+        for name, home in nest.declared.items():
+            buffer = nest.locals[name]
+            if (home.var if home else None) == at and buffer.shape != ():
+                size = product(buffer.shape)
+                lines.append(f"alignas(64) {buffer.dtype.cpp} {pointers[name]}[{size}];")
+        return lines
+
+    def _node(self, node: For | Loop, nest: Nest, scope: Scope, depth: int) -> list[str]:
+        if isinstance(node, Loop):
+            return self._leaf(node, scope)
+        node = _collapse(node, nest)
+        leaves = all(isinstance(child, Loop) for child in node.body)
+        if leaves and _vector_over(node, scope):
+            return self._map(node, scope, depth)
+        name = _loop_name(depth)
+        inner = replace(scope, variables={**scope.variables, node.var: name})
+        lines = self._arrays(nest, node.var, dict(scope.pointers))
+        for child in node.body:
+            lines += self._node(child, nest, inner, depth + 1)
+        head = f"for (std::ptrdiff_t {name} = 0; {name} < {text.dim(node.extent, scope)}; ++{name}) {{"
+        return [head, *_indent(lines), "}"]
+
+    def _map(self, node: For, scope: Scope, depth: int) -> list[str]:
+        """An innermost parallel loop over vectors."""
+        tag = _loop_name(depth)
+        variables = {**scope.variables, node.var: f"{tag}.i"}
+        inner = Scope(variables, scope.pointers, scope.registers, (node.var, tag))
+        lines: list[str] = []
+        for loop in node.body:
+            assert isinstance(loop, Loop)
+            lines += self._leaf(loop, inner)
+        count = text.extent(node.extent, scope)
+        return [f"sofie::map({count}, [&](auto {tag}) SOFIE_INLINE {{", *_indent(lines), "});"]
+
+    def _leaf(self, loop: Loop, scope: Scope) -> list[str]:
+        if loop.reduction is not None:
+            lines, value = self._reduce(loop, loop.reduction, scope)
+        else:
+            fresh = self._fresh("v")
+            lines, inner = text.hoist(loop.body, scope, fresh)
+            value = text.expression(loop.body, inner)
+        return lines + self._assign(loop, value, scope)
+
+    def _assign(self, loop: Loop, value: str, scope: Scope) -> list[str]:
+        name = scope.pointers[loop.output]
+        stored = self.schedule.program.buffers[loop.output].dtype
+        computed = DType.INT64 if loop.reduction and "arg" in loop.reduction.kind else loop.body.dtype
+        if stored is not computed:
+            value = f"sofie::cast<{stored.cpp}>({value})"
+        if loop.output in scope.registers:
+            return [f"const auto {name} = {value};"]
+        at = loop.index[0]
+        if scope.lanes is not None:
+            from sofie_root.ir.dim import linear
+
+            parts = linear(at, scope.lanes[0])
+            assert parts is not None
+            where = text.pointer(name, parts[1], scope.scalar())
+            return [f"sofie::store({where}, {scope.lanes[1]}, {value});"]
+        return [f"{name}[{text.dim(at, scope)}] = {value};"]
+
+    # -- reductions --------------------------------------------------------------------------------------
+    def _reduce(self, loop: Loop, reduction: Reduction, scope: Scope) -> tuple[list[str], str]:
+        variables, body = _collapse_reduction(reduction.vars, loop.body)
+        if reduction.kind.startswith("arg"):
+            return self._arg_reduce(loop, reduction, scope)
+        last = variables[-1] if variables else None
+        vector = (
+            scope.lanes is None
+            and last is not None
+            and body.dtype is DType.FLOAT
+            and reduction.kind in VECTOR_KINDS
+            and text.vectorises(body, last)
+            and all(s in (0, 1) for s in text.strides(body, last))
+        )
+        if vector and last is not None and len(variables) == 1:
+            return [], self._vector_reduce(reduction.kind, last, body, scope)
+        acc = self._fresh(f"{reduction.kind}_")
+        start = _neutral(reduction.kind, body.dtype)
+        if scope.lanes is None:
+            lines = [f"{body.dtype.cpp} {acc} = {start};"]
+        else:
+            lines = [f"auto {acc} = sofie::broadcast({start});"]
+        heads: list[str] = []
+        inner = scope
+        for var in variables[:-1] if vector else variables:
+            name = self._fresh("r")
+            bound = text.dim(var.extent or 0, inner)
+            heads.append(f"for (std::ptrdiff_t {name} = 0; {name} < {bound}; ++{name}) {{")
+            inner = replace(inner, variables={**inner.variables, var: name})
+        if vector and last is not None:
+            hoisted, value = [], self._vector_reduce(reduction.kind, last, body, inner)
+        else:
+            hoisted, deep = text.hoist(body, inner, self._fresh("v"))
+            value = text.expression(body, deep)
+        update = [*hoisted, f"{acc} = {_combine(reduction.kind, acc, value, body.dtype)};"]
+        for head in reversed(heads):
+            update = [head, *_indent(update), "}"]
+        return lines + update, acc
+
+    def _vector_reduce(self, kind: str, var: Symbol, body: Expr, scope: Scope) -> str:
+        tag = self._fresh("r")
+        variables = {**scope.variables, var: f"{tag}.i"}
+        inner = Scope(variables, scope.pointers, scope.registers, (var, tag))
+        hoisted, deep = text.hoist(body, inner, self._fresh("v"))
+        lines = "".join(f"{line} " for line in hoisted)
+        value = text.expression(body, deep)
+        count = text.extent(var.extent or 0, scope)
+        return (
+            f"sofie::reduce_{kind}({count}, "
+            f"[&](auto {tag}) SOFIE_INLINE {{ {lines}return {value}; }})"
+        )
+
+    def _arg_reduce(
+        self, loop: Loop, reduction: Reduction, scope: Scope
+    ) -> tuple[list[str], str]:
+        (var,) = reduction.vars
+        best, at, name = self._fresh("best_"), self._fresh("at_"), self._fresh("r")
+        inner = replace(scope, variables={**scope.variables, var: name})
+        value = text.expression(loop.body, inner)
+        current = self._fresh("x_")
+        order = ">" if reduction.kind.startswith("argmax") else "<"
+        if reduction.kind.endswith("_last"):
+            order += "="
+        bound = text.dim(var.extent or 0, scope)
+        lines = [
+            f"std::int64_t {at} = 0;",
+            f"{loop.body.dtype.cpp} {best}{{}};",
+            f"for (std::ptrdiff_t {name} = 0; {name} < {bound}; ++{name}) {{",
+            f"{INDENT}const {loop.body.dtype.cpp} {current} = {value};",
+            f"{INDENT}if ({name} == 0 || {current} {order} {best}) {{",
+            f"{INDENT * 2}{best} = {current};",
+            f"{INDENT * 2}{at} = {name};",
+            f"{INDENT}}}",
+            "}",
+        ]
+        return lines, at
+
+    # -- kernels -----------------------------------------------------------------------------------------
+    def _kernel(self, k: int, kernel: Kernel) -> list[str]:
+        self.headers.add(kernel.spec.header)
+        scope = self._scope()
+        templates = []
+        if kernel.traits:
+            templates.append(self._trait(kernel.spec.name, kernel.traits))
+        templates += list(kernel.types)
+        arguments: list[str] = []
+        scratch = iter(self.schedule.scratch.get(k, ()))
+        for arg in kernel.args:
+            if isinstance(arg, In):
+                operand = kernel.inputs[arg.i]
+                arguments.append(text.pointer(self.pointers[operand.buffer], operand.offset, scope))
+            elif isinstance(arg, Stride):
+                arguments.append(text.extent(kernel.inputs[arg.i].strides[arg.axis], scope))
+            elif isinstance(arg, Out):
+                out = kernel.outputs[arg.i]
+                arguments.append("nullptr" if out is None else self.pointers[out])
+            elif isinstance(arg, Extents):
+                dims = ", ".join(_size(d, scope) for d in arg.dims)
+                arguments.append(f"{{{dims}}}")
+            elif isinstance(arg, Scratch):
+                arguments.append(self.pointers[next(scratch)])
+            elif isinstance(arg, Fused):
+                arguments.append(self._epilogue(kernel))
+            elif isinstance(arg, Expr):
+                arguments.append(text.expression(_flatten_expr(arg, self.schedule), scope))
+            else:
+                arguments.append(text.extent(arg, scope))
+        template = f"<{', '.join(templates)}>" if templates else ""
+        head = f"// {comment(', '.join(kernel.origin))}"
+        return [head, *_wrapped(f"sofie::{kernel.spec.name}{template}(", arguments)]
+
+    def _trait(self, name: str, members: Sequence[tuple[str, Any]]) -> str:
+        lines = []
+        for key, value in members:
+            if isinstance(value, tuple):
+                kind = "bool" if value and isinstance(value[0], bool) else "std::size_t"
+                items = ", ".join(_trait_value(v) for v in value)
+                lines.append(f"static constexpr {kind} {key}[{max(len(value), 1)}] = {{{items}}};")
+            else:
+                kind = {bool: "bool", float: "float"}.get(type(value), "std::size_t")
+                lines.append(f"static constexpr {kind} {key} = {_trait_value(value)};")
+        body = "\n".join(INDENT + line for line in lines)
+        if body not in self.traits:
+            self.traits[body] = self.names.fresh(f"{name}_traits")
+        return self.traits[body]
+
+    def _epilogue(self, kernel: Kernel) -> str:
+        groups = kernel.spec.epilogue
+        assert groups is not None
+        names = ["i"] if len(groups) == 2 else ["batch", "i"][: len(groups) - 1]
+        tag = "j"
+        if kernel.epilogue is None:
+            params = "".join(", std::size_t" for _ in names)
+            return f"[](auto acc{params}, auto) SOFIE_INLINE {{ return acc; }}"
+        scope = self._scope()
+        variables: dict[Atom, str] = dict(scope.variables)
+        mapping: dict[Atom, Dim] = {}
+        lane = None
+        for group, name in zip(groups, [*names, tag], strict=True):
+            members = [kernel.epilogue.vars[axis] for axis in group]
+            if not members:
+                continue
+            whole = Symbol(f"epilogue.{name}", product(v.extent or 1 for v in members))
+            rest: Dim = as_poly(whole) if whole.extent != 1 else 0
+            for v in reversed(members[1:]):
+                size = v.extent or 1
+                outer = floordiv(rest, size)
+                mapping[v] = rest - outer * size
+                rest = outer
+            mapping[members[0]] = rest
+            variables[whole] = f"static_cast<std::ptrdiff_t>({name})" if name != tag else f"{tag}.i"
+            lane = whole
+        assert lane is not None
+        body = _flatten_expr(kernel.epilogue.body, self.schedule)
+        body = ex.substitute_dims(body, mapping)
+        inner = Scope(variables, self.pointers, frozenset(), (lane, tag))
+        hoisted, deep = text.hoist(body, inner, self._fresh("v"))
+        value = text.expression(body, deep)
+        used = " ".join([*hoisted, value])
+        params = "".join(f", std::size_t{_named(n, used)}" for n in names)
+        lines = "".join(f"{line} " for line in hoisted)
+        return (
+            f"[&](auto acc{params}, auto{_named(tag, used)}) SOFIE_INLINE "
+            f"{{ {lines}return {value}; }}"
+        )
+
+
+def _loop_name(depth: int) -> str:
+    return "ijkl"[depth] if depth < 4 else f"i{depth}"
+
+
+def _wrapped(head: str, arguments: Sequence[str], width: int = 104) -> list[str]:
+    """A call over as many lines as it needs."""
+    lines, pad = [head], " " * 4
+    for k, argument in enumerate(arguments):
+        piece = argument + (");" if k == len(arguments) - 1 else ", ")
+        if len(lines[-1]) + len(piece) > width and lines[-1].strip():
+            lines[-1] = lines[-1].rstrip()
+            lines.append(pad)
+        lines[-1] += piece
+    return lines
+
+
+def _named(name: str, used: str) -> str:
+    """The parameter's name, or nothing where the body does not use it (no warning)."""
+    import re
+
+    return f" {name}" if re.search(rf"\b{name}\b", used) else ""
+
+
+def _size(d: Dim, scope: Scope) -> str:
+    return str(d) if isinstance(d, int) else f"static_cast<std::size_t>({text.dim(d, scope)})"
+
+
+def _trait_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return text.literal(value, DType.FLOAT) if isinstance(value, float) else str(value)
+
+
+def _indent(lines: Iterable[str]) -> list[str]:
+    return [INDENT + line for line in lines]
+
+
+def _neutral(kind: str, dtype: DType) -> str:
+    if kind == "sum":
+        return text.literal(0, dtype)
+    if kind == "prod":
+        return text.literal(1, dtype)
+    limits = f"std::numeric_limits<{dtype.cpp}>"
+    if dtype.is_float:
+        return f"-{limits}::infinity()" if kind == "max" else f"{limits}::infinity()"
+    return f"{limits}::lowest()" if kind == "max" else f"{limits}::max()"
+
+
+def _combine(kind: str, acc: str, value: str, dtype: DType) -> str:
+    if kind in ("max", "min"):
+        return f"sofie::{kind}({acc}, {value})"
+    name = "add" if kind == "sum" else "mul"
+    if dtype.is_float:
+        return f"{acc} {'+' if kind == 'sum' else '*'} {value}"
+    return f"sofie::{name}({acc}, {value})"
+
+
+# -- flat indices ------------------------------------------------------------------------------------------
+def _flatten(node: For | Loop, schedule: Schedule, nest: Nest) -> For | Loop:
+    """The same loops with every access as one position in its buffer."""
+    if isinstance(node, For):
+        return For(node.var, [_flatten(child, schedule, nest) for child in node.body])
+    shape = nest.locals.get(node.output, schedule.program.buffers[node.output]).shape
+    return replace(
+        node,
+        index=(flat_index(node.index, shape),),
+        body=_flatten_expr(node.body, schedule, nest),
+    )
+
+
+def _flatten_expr(body: Expr, schedule: Schedule, nest: Nest | None = None) -> Expr:
+    def read(load: Load) -> Expr:
+        buffer = schedule.program.buffers[load.buffer]
+        if nest is not None:
+            buffer = nest.locals.get(load.buffer, buffer)
+        return replace(load, index=(flat_index(load.index, buffer.shape),))
+
+    return ex.map_loads(body, read)
+
+
+def _accesses(node: For | Loop) -> list[Dim]:
+    if isinstance(node, For):
+        return [d for child in node.body for d in _accesses(child)]
+    return [*node.index, *ex.dims_of(node.body)]
+
+
+def _collapse(node: For, nest: Nest) -> For:
+    """Two perfectly nested loops as one where every access allows it."""
+    while len(node.body) == 1 and isinstance(node.body[0], For):
+        child = node.body[0]
+        if any(home is not None and home.var in (node.var, child.var) for home in nest.declared.values()):
+            return node
+        joined = _joined(node.var, child.var, _accesses(child))
+        if joined is None:
+            return node
+        var, mapping = joined
+        node = For(var, [_substituted(c, mapping) for c in child.body])
+    return node
+
+
+def _joined(
+    outer: Symbol, inner: Symbol, dims: Iterable[Dim]
+) -> tuple[Symbol, dict[Atom, Dim]] | None:
+    """One variable for two nested ones, if no division survives in any of the indices."""
+    assert outer.extent is not None and inner.extent is not None
+    if depends_on(inner.extent, outer):
+        return None
+    var = Symbol(f"{outer.name}*{inner.name}", outer.extent * inner.extent)
+    whole = as_poly(var)
+    quotient = as_poly(FloorDiv(whole, inner.extent))
+    mapping: dict[Atom, Dim] = {outer: quotient, inner: whole - quotient * inner.extent}
+    for d in dims:
+        if isinstance(d, Poly):
+            new = substitute(d, mapping)
+            if any(isinstance(a, FloorDiv) and depends_on(as_poly(a), var) for a in walk(new)):
+                return None
+    return var, mapping
+
+
+def _substituted(node: For | Loop, mapping: dict[Atom, Dim]) -> For | Loop:
+    if isinstance(node, For):
+        return For(node.var, [_substituted(c, mapping) for c in node.body])
+    return replace(
+        node,
+        index=tuple(substitute(d, mapping) for d in node.index),
+        body=ex.substitute_dims(node.body, mapping),
+    )
+
+
+def _collapse_reduction(
+    variables: tuple[Symbol, ...], body: Expr
+) -> tuple[tuple[Symbol, ...], Expr]:
+    """Reduced axes joined where they are contiguous; axes of extent 1 were never made."""
+    done = list(variables)
+    k = len(done) - 2
+    while k >= 0:
+        joined = _joined(done[k], done[k + 1], ex.dims_of(body))
+        if joined is not None:
+            body = ex.substitute_dims(body, joined[1])
+            done[k : k + 2] = [joined[0]]
+        k -= 1
+    return tuple(done), body
+
+
+def _vector_over(node: For, scope: Scope) -> bool:
+    """Whether the loops of this innermost For run over vectors of its variable."""
+    from sofie_root.ir.dim import linear
+
+    profit = False
+    for loop in node.body:
+        assert isinstance(loop, Loop)
+        if loop.body.dtype is not DType.FLOAT or not text.vectorises(loop.body, node.var):
+            return False
+        if loop.reduction is not None:
+            if loop.reduction.kind not in VECTOR_KINDS:
+                return False
+            along = text.strides(loop.body, node.var)
+            if any(s not in (0, 1) for s in along) or 1 not in along:
+                return False
+        if loop.output not in scope.registers:
+            parts = linear(loop.index[0], node.var)
+            if parts is None or parts[0] != 1:
+                return False
+            profit = True
+    return profit
+
+
+__all__ = ["Call", "CpuPrinter"]

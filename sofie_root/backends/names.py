@@ -1,0 +1,81 @@
+"""The one way from a model's names to C++: fresh identifiers, escaped strings and comments."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+KEYWORDS = frozenset(
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
+    class compl concept const consteval constexpr constinit const_cast continue co_await co_return
+    co_yield decltype default delete do double dynamic_cast else enum explicit export extern false float
+    for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or
+    or_eq private protected public register reinterpret_cast requires return short signed sizeof static
+    static_assert static_cast struct switch template this thread_local throw true try typedef typeid
+    typename union unsigned using virtual void volatile wchar_t while xor xor_eq main std sofie Session
+    Weights TMVA NULL INFINITY NAN EOF errno assert linux unix i386 stdin stdout stderr acc w infer
+    infer_to Inputs Outputs prepare arena output_shape output path lane batch row
+    i j k l r v file Full Partial Scalar""".split()
+)
+"""C++ keywords, and names that generated code uses for its own things."""
+
+
+def identifier(text: str) -> str:
+    """A valid C++ identifier that resembles ``text``: ASCII letters, digits and single underscores."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^0-9A-Za-z]+", "_", plain).strip("_")
+    if not name or name[0].isdigit():
+        name = f"t{name}" if name else "t"
+    return name[:60].rstrip("_")
+
+
+class Names:
+    """Hands out identifiers: the same key gives the same name, different keys never share one."""
+
+    def __init__(self, taken: frozenset[str] = KEYWORDS) -> None:
+        self._taken = set(taken)
+        self._names: dict[object, str] = {}
+
+    def __getitem__(self, key: object) -> str:
+        return self._names[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._names
+
+    def name(self, key: object, text: str) -> str:
+        """The identifier of ``key``, made from ``text`` the first time it is asked for."""
+        if key not in self._names:
+            self._names[key] = self.fresh(text)
+        return self._names[key]
+
+    def private(self, key: object, public: str) -> str:
+        """The identifier ``public_`` for ``key``; no name made by :meth:`fresh` ends like that."""
+        self._names[key] = f"{public}_"
+        return self._names[key]
+
+    def fresh(self, text: str) -> str:
+        """An identifier that nobody has yet."""
+        base = identifier(text)
+        name, suffix = base, 2
+        while name in self._taken:
+            name, suffix = f"{base}_{suffix}", suffix + 1
+        self._taken.add(name)
+        return name
+
+
+def string_literal(text: str) -> str:
+    """A C++ string literal with that UTF-8 content; nothing in it can end the literal."""
+    out = []
+    for byte in text.encode("utf-8", "surrogatepass"):
+        char = chr(byte)
+        if 32 <= byte < 127 and char not in '"\\?':
+            out.append(char)
+        else:
+            out.append(f"\\{byte:03o}")
+    return '"' + "".join(out) + '"'
+
+
+def comment(text: str) -> str:
+    """Text that is safe in a ``//`` comment: one line, printable, no trailing backslash."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown.replace("\\", "/").replace("??/", "??").strip()

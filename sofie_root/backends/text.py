@@ -1,0 +1,287 @@
+"""Indices, literals and scalar expressions as C++ text, in the scalar and in the SIMD dialect.
+
+The SIMD dialect is the body of ``sofie::map(n, [&](auto j) {...})``: ``j`` stands for the lanes of one
+vector, reads are ``sofie::load(p, j)``, and the same text serves full vectors and the partial tail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sofie_root.ir.dim import (
+    Atom,
+    Dim,
+    FloorDiv,
+    Max,
+    Min,
+    Poly,
+    Symbol,
+    as_poly,
+    at_least,
+    depends_on,
+    linear,
+    substitute,
+)
+from sofie_root.ir.dtype import DType
+from sofie_root.program import expr as ex
+from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load
+
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+         "eq": "==", "ne": "!="}  # fmt: skip
+INTEGER_FUNCTIONS = frozenset(("add", "sub", "mul", "div", "neg"))
+
+
+@dataclass(slots=True)
+class Scope:
+    """What names mean at one place of the output.
+
+    Attributes:
+        variables: C++ text of each index and size symbol.
+        pointers: C++ text of the pointer to each buffer; a register's name for a scalar local.
+        registers: buffers that are registers, not memory.
+        lanes: the vectorised index and its lane tag's name; None in the scalar dialect.
+    """
+
+    variables: Mapping[Atom, str]
+    pointers: Mapping[str, str]
+    registers: frozenset[str] = frozenset()
+    lanes: tuple[Symbol, str] | None = None
+    hoisted: dict[Expr, str] = field(default_factory=dict)
+
+    def scalar(self, name: str | None = None) -> Scope:
+        """The same scope in the scalar dialect, the vectorised index being called ``name``."""
+        if self.lanes is None:
+            return self
+        variables = {**self.variables, self.lanes[0]: name or f"{self.lanes[1]}.i"}
+        return Scope(variables, self.pointers, self.registers)
+
+
+def dim(d: Dim, scope: Scope) -> str:
+    """An index or size as C++ (type ``std::ptrdiff_t``)."""
+    if isinstance(d, int):
+        return str(d)
+    parts = []
+    for mono, coeff in d.terms:
+        factors = [_atom(a, scope) for a, power in mono for _ in range(power)]
+        if abs(coeff) != 1 or not factors:
+            factors.insert(0, str(abs(coeff)))
+        parts.append(("-" if coeff < 0 else "+", " * ".join(factors)))
+    if parts[0][0] == "-":  # start with a positive term where there is one
+        parts.sort(key=lambda p: p[0] == "-")
+    text = ("-" if parts[0][0] == "-" else "") + parts[0][1]
+    return text + "".join(f" {sign} {term}" for sign, term in parts[1:])
+
+
+def _atom(atom: Atom, scope: Scope) -> str:
+    if isinstance(atom, Symbol):
+        return scope.variables[atom]
+    if isinstance(atom, FloorDiv):
+        a, b = dim(atom.a, scope), dim(atom.b, scope)
+        if isinstance(atom.b, int) and at_least(atom.a, 0):
+            return f"({_paren(a)} / {b})"
+        return f"sofie::floordiv({a}, {b})"
+    if isinstance(atom, Min | Max):
+        name = "min" if isinstance(atom, Min) else "max"
+        return f"std::{name}<std::ptrdiff_t>({{{', '.join(dim(a, scope) for a in atom.args)}}})"
+    assert isinstance(atom, Cell), atom
+    value = expression(atom.expr, scope)
+    if atom.extent is None:
+        return f"static_cast<std::ptrdiff_t>({value})"
+    return f"sofie::index({value}, {dim(atom.extent, scope)})"
+
+
+def _paren(text: str) -> str:
+    return f"({text})" if " " in text and not text.endswith(")") or " + " in text or " - " in text else text
+
+
+def extent(d: Dim, scope: Scope) -> str:
+    """A size as kernel argument: a compile-time constant where it is one."""
+    if isinstance(d, int):
+        return f"sofie::fixed<{d}>{{}}"
+    text = dim(d, scope)
+    return f"static_cast<std::size_t>({text})"
+
+
+def literal(value: bool | int | float, dtype: DType) -> str:
+    """A literal of that dtype that reads back to the same bits."""
+    if dtype is DType.BOOL:
+        return "true" if value else "false"
+    if dtype.is_float:
+        number = float(value)
+        kind = dtype.compute.cpp
+        if math.isnan(number):
+            return f"std::numeric_limits<{kind}>::quiet_NaN()"
+        if math.isinf(number):
+            sign = "-" if number < 0 else ""
+            return f"{sign}std::numeric_limits<{kind}>::infinity()"
+        if kind == "double":
+            return repr(number)
+        with np.errstate(over="ignore"):
+            narrow = np.float32(number)
+        if np.isinf(narrow):
+            return literal(float(narrow), dtype)
+        text = repr(float(str(narrow)))
+        return f"{text}f"
+    number = int(value)
+    if number == -(2**63):
+        return "std::numeric_limits<std::int64_t>::min()"
+    suffix = "u" if number > 2**63 - 1 else ""
+    return f"{dtype.cpp}{{{number}{suffix}}}"
+
+
+def flat(load: Load) -> Dim:
+    """The position a flattened read refers to."""
+    assert len(load.index) == 1, load
+    return load.index[0]
+
+
+def pointer(base: str, offset: Dim, scope: Scope) -> str:
+    """``base + offset``."""
+    return base if offset == 0 else f"{base} + {dim(offset, scope)}"
+
+
+def expression(e: Expr, scope: Scope) -> str:
+    """A scalar expression in the scope's dialect."""
+    if e in scope.hoisted:
+        return scope.hoisted[e]
+    if isinstance(e, Const):
+        return literal(e.value, e.dtype)
+    if isinstance(e, Acc):
+        return "acc"
+    if isinstance(e, Index):
+        return f"static_cast<std::int64_t>({dim(e.dim, scope)})"
+    if isinstance(e, Load):
+        return _load(e, scope)
+    assert isinstance(e, Call), e
+    if scope.lanes and _per_lane(e, scope.lanes[0]):
+        tag = scope.lanes[1]
+        inner = expression(e, scope.scalar("lane"))
+        return f"sofie::lanes({tag}, [&](std::size_t lane) SOFIE_INLINE {{ return {inner}; }})"
+    args = [expression(a, scope) for a in e.args]
+    if e.function == "cast":
+        return f"sofie::cast<{e.dtype.cpp}>({args[0]})"
+    if e.function in ("select", "guard"):
+        if scope.lanes and e.function == "select":
+            return f"sofie::select({', '.join(args)})"
+        return f"({args[0]} ? {args[1]} : {args[2]})"
+    operand = e.args[0].dtype
+    if operand.is_integer and e.function in INTEGER_FUNCTIONS:
+        return f"sofie::{e.function}({', '.join(args)})"
+    if e.function == "neg":
+        return f"(-{args[0]})"
+    if e.function in INFIX:
+        return f"({args[0]} {INFIX[e.function]} {args[1]})"
+    return f"sofie::{e.function}({', '.join(args)})"
+
+
+def _per_lane(e: Call, var: Symbol) -> bool:
+    """Whether this must be computed lane by lane: guarded reads, and conversions from integers."""
+    if e.function == "guard":
+        return True
+    return e.function == "cast" and e.args[0].dtype not in (DType.FLOAT, DType.BOOL)
+
+
+def _load(e: Load, scope: Scope) -> str:
+    name = scope.pointers[e.buffer]
+    if e.buffer in scope.registers:
+        return name
+    at = flat(e)
+    if scope.lanes is None:
+        return f"{name}[{dim(at, scope)}]"
+    var, tag = scope.lanes
+    parts = linear(at, var)
+    if parts is not None and not _depends(parts[1], var) and not _depends(parts[0], var):
+        stride, rest = parts
+        inner = scope.scalar()
+        if stride == 0:
+            return f"{name}[{dim(rest, inner)}]"
+        if stride == 1:
+            return f"sofie::load({pointer(name, rest, inner)}, {tag})"
+        if e.dtype is DType.FLOAT and at_least(stride, 0):
+            size = f"static_cast<std::size_t>({dim(stride, inner)})"
+            return f"sofie::gather({pointer(name, rest, inner)}, {size}, {tag})"
+    text = dim(at, scope.scalar("lane"))
+    return f"sofie::lanes({tag}, [&](std::size_t lane) SOFIE_INLINE {{ return {name}[{text}]; }})"
+
+
+def _depends(d: Dim, var: Symbol) -> bool:
+    return depends_on(d, var)
+
+
+def vectorises(e: Expr, var: Symbol) -> bool:
+    """Whether the SIMD dialect can express this with floats and conditions only."""
+    if isinstance(e, Const | Acc):
+        return e.dtype in (DType.FLOAT, DType.BOOL)
+    if isinstance(e, Load):
+        if e.dtype is DType.BOOL:
+            parts = linear(flat(e), var)
+            return parts is not None and parts[0] in (0, 1)
+        return e.dtype is DType.FLOAT
+    if isinstance(e, Call) and _per_lane(e, var):
+        return e.dtype is DType.FLOAT
+    if isinstance(e, Index) or e.dtype not in (DType.FLOAT, DType.BOOL):
+        return False
+    return all(vectorises(c, var) for c in e.children())
+
+
+def strides(e: Expr, var: Symbol) -> list[Dim | None]:
+    """Stride along ``var`` of every read from memory (None: not linear)."""
+    found: list[Dim | None] = []
+    for load in ex.loads(e):
+        parts = linear(flat(load), var)
+        found.append(None if parts is None else parts[0])
+    return found
+
+
+def hoist(e: Expr, scope: Scope, fresh: str) -> tuple[list[str], Scope]:
+    """Lines that compute sub-expressions used more than once, and the scope that knows them."""
+    counts: Counter[Expr] = Counter()
+    order: list[Expr] = []
+
+    def visit(x: Expr) -> None:
+        if isinstance(x, Call) and x not in scope.hoisted:
+            counts[x] += 1
+            if counts[x] > 1:
+                return
+        if not (isinstance(x, Call) and x.function == "guard"):
+            for child in x.children():
+                visit(child)
+        if isinstance(x, Call):
+            order.append(x)
+
+    visit(e)
+    lines = []
+    inner = replace(scope, hoisted=dict(scope.hoisted))
+    for x in order:
+        if counts[x] > 1:
+            name = f"{fresh}_{len(inner.hoisted)}"
+            lines.append(f"const auto {name} = {expression(x, inner)};")
+            inner.hoisted[x] = name
+    return lines, inner
+
+
+def join_index(variables: Mapping[Symbol, Dim]) -> Mapping[Atom, Dim]:
+    """Typed helper: index symbols to their replacements."""
+    return dict(variables)
+
+
+__all__ = [
+    "Poly",
+    "Scope",
+    "as_poly",
+    "dim",
+    "expression",
+    "extent",
+    "flat",
+    "hoist",
+    "literal",
+    "pointer",
+    "strides",
+    "substitute",
+    "vectorises",
+]

@@ -1,0 +1,1 @@
+"""The generated header: the Session struct, its weights, and the kernels it uses."""

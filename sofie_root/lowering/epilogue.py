@@ -1,0 +1,124 @@
+"""Fuses pointwise loops into the epilogue of the kernel that feeds them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, single_atom
+from sofie_root.ir.dtype import DType
+from sofie_root.program import expr as ex
+from sofie_root.program.builder import flat_index, reshape_index
+from sofie_root.program.expr import Acc, Call, Expr, Index, Load
+from sofie_root.program.program import Epilogue, Kernel, Loop, Program
+
+from .inline import Decisions, reads, remove_dead, writes
+
+MAX_EPILOGUE = 80
+"""Nodes of an epilogue expression; beyond it the accumulators spill out of registers."""
+
+
+def fuse_epilogues(program: Program, decisions: Decisions) -> None:
+    """Moves each pointwise loop that alone reads a kernel's result into that kernel."""
+    changed = True
+    while changed:
+        changed = False
+        for at, kernel in enumerate(program.statements):
+            if not isinstance(kernel, Kernel) or kernel.spec.epilogue is None:
+                continue
+            result = kernel.outputs[0]
+            if result is None or result in program.outputs.values():
+                continue
+            readers = [k for k, s in enumerate(program.statements) if result in reads(s)]
+            if len(readers) != 1:
+                if readers:
+                    decisions.refused.append(
+                        f"epilogue of {_label(kernel)}: its result is read {len(readers)} times"
+                    )
+                continue
+            loop = program.statements[readers[0]]
+            fused = _fuse(program, kernel, loop) if isinstance(loop, Loop) else "is read by a kernel"
+            if isinstance(fused, str):
+                decisions.refused.append(f"{_label(loop)} into {_label(kernel)}: {fused}")
+                continue
+            decisions.fused.append(f"{_label(loop)} into the epilogue of {_label(kernel)}")
+            program.statements[readers[0]] = fused
+            del program.statements[at]
+            changed = True
+            break
+    decisions.refused = list(dict.fromkeys(decisions.refused))
+    remove_dead(program)
+
+
+def _label(statement: object) -> str:
+    origin = getattr(statement, "origin", ())
+    return " + ".join(origin) if origin else type(statement).__name__
+
+
+def _fuse(program: Program, kernel: Kernel, loop: Loop) -> Kernel | str:
+    result = kernel.outputs[0]
+    assert result is not None
+    source, target = program.buffers[result], program.buffers[loop.output]
+    if loop.reduction is not None:
+        return "it reduces"
+    if source.dtype is not target.dtype:
+        return f"it turns {source.dtype} into {target.dtype}"
+    indices = {d.index for d in ex.loads(loop.body) if d.buffer == result}
+    if len(indices) != 1:
+        return "it reads several elements at once"
+    if any(result in _cell_reads(d) for d in ex.dims_of(loop.body)):
+        return "it uses the result as an index"
+    if flat_index(indices.pop(), source.shape) != flat_index(loop.index, target.shape):
+        return "it reads the elements in another order"
+    if source.numel != target.numel or len([i for i in loop.index if i != 0]) != len(loop.vars):
+        return "it covers only a part"
+    old = kernel.epilogue
+    variables = old.vars if old else _fresh(source.shape, result)
+    at = reshape_index(tuple(_as_index(v) for v in variables), source.shape, target.shape)
+    mapping: dict[Atom, Dim] = {}
+    for own, position in zip(loop.index, at, strict=True):
+        atom = single_atom(own)
+        if isinstance(atom, Symbol):
+            mapping[atom] = position
+    inner = old.body if old else Acc(source.dtype)
+
+    def read(load: Load) -> Expr:
+        return inner if load.buffer == result else load
+
+    body = ex.map_loads(ex.substitute_dims(loop.body, mapping), read)
+    if sum(1 for _ in ex.walk(body)) > MAX_EPILOGUE:
+        return "the expression is too long for registers"
+    if source.dtype is DType.FLOAT and not _vectorises(body):
+        return "it mixes dtypes that do not fit one vector"
+    origin = kernel.origin + tuple(o for o in loop.origin if o not in kernel.origin)
+    outputs = (loop.output, *kernel.outputs[1:])
+    return replace(
+        kernel, epilogue=Epilogue(variables, body), outputs=outputs, origin=origin
+    )
+
+
+def _fresh(shape: tuple[Dim, ...], name: str) -> tuple[Symbol, ...]:
+    return tuple(Symbol(f"{name}.e{axis}", extent) for axis, extent in enumerate(shape))
+
+
+def _as_index(v: Symbol) -> Dim:
+    return 0 if v.extent == 1 else as_poly(v)
+
+
+def _cell_reads(d: Dim) -> set[str]:
+    from .inline import _dim_reads
+
+    return _dim_reads((d,))
+
+
+def _vectorises(body: Expr) -> bool:
+    """Whether every value of the expression is a float or a condition, and nothing is guarded."""
+    if isinstance(body, Call) and body.function == "guard":
+        return False
+    if isinstance(body, Index) or (body.dtype not in (DType.FLOAT, DType.BOOL)):
+        return False
+    if isinstance(body, Load) and body.dtype is DType.BOOL:
+        return False
+    return all(_vectorises(c) for c in body.children())
+
+
+__all__ = ["fuse_epilogues", "writes"]

@@ -1,0 +1,320 @@
+"""Composes views and cheap pointwise loops into the loops and kernels that read them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+
+from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, at_least, linear, product, single_atom
+from sofie_root.ir.dtype import DType
+from sofie_root.program import expr as ex
+from sofie_root.program.expr import Call, Cell, Const, Expr, Load
+from sofie_root.program.program import (
+    Bind,
+    Check,
+    Kernel,
+    Loop,
+    Operand,
+    Program,
+    Statement,
+    contiguous_strides,
+)
+
+CHEAP = frozenset(
+    "add sub mul neg abs min max relu select guard cast lt le gt ge eq ne logical_and logical_or "
+    "logical_xor logical_not bit_and bit_or bit_xor bit_not sign floor ceil round trunc".split()
+)
+RECOMPUTE_COST = 4
+"""A producer is recomputed in several readers, or several times in one, up to this cost."""
+MAX_BODY = 160
+"""A loop's expression never grows beyond this many nodes by inlining."""
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What the scheduler did and refused, for ``inspect``."""
+
+    fused: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def cost(expr: Expr) -> int:
+    """A rough count of instructions: reads and cheap functions are 1, the others 10."""
+    total = 0
+    for e in ex.walk(expr):
+        if isinstance(e, Load):
+            total += 1
+        elif isinstance(e, Call):
+            total += 1 if e.function in CHEAP else 10
+    return total
+
+
+def size(expr: Expr) -> int:
+    """Number of nodes of an expression."""
+    return sum(1 for _ in ex.walk(expr))
+
+
+def reads(statement: Statement) -> set[str]:
+    """Buffers that a statement reads."""
+    if isinstance(statement, Loop):
+        found = {load.buffer for load in ex.loads(statement.body)}
+        return found | _dim_reads((*statement.index, *(v.extent or 0 for v in _all_vars(statement))))
+    if isinstance(statement, Kernel):
+        found = {operand.buffer for operand in statement.inputs}
+        for arg in statement.args:
+            if isinstance(arg, Expr):
+                found |= {load.buffer for load in ex.loads(arg)}
+        if statement.epilogue:
+            found |= {load.buffer for load in ex.loads(statement.epilogue.body)}
+        return found
+    if isinstance(statement, Bind):
+        return {load.buffer for load in ex.loads(statement.value)}
+    return set()
+
+
+def writes(statement: Statement) -> set[str]:
+    """Buffers that a statement writes."""
+    if isinstance(statement, Loop):
+        return {statement.output}
+    if isinstance(statement, Kernel):
+        return {o for o in statement.outputs if o is not None}
+    return set()
+
+
+def _all_vars(loop: Loop) -> tuple[Symbol, ...]:
+    return loop.vars + (loop.reduction.vars if loop.reduction else ())
+
+
+def _dim_reads(dims: tuple[Dim, ...]) -> set[str]:
+    from sofie_root.ir.dim import walk
+
+    return {
+        load.buffer
+        for d in dims
+        for atom in walk(d)
+        if isinstance(atom, Cell)
+        for load in ex.loads(atom.expr)
+    }
+
+
+def remove_dead(program: Program) -> None:
+    """Drops statements whose results nobody needs, and kernel outputs that nobody reads."""
+    needed = set(program.outputs.values())
+    kept: list[Statement] = []
+    for statement in reversed(program.statements):
+        if isinstance(statement, Bind | Check):
+            needed |= reads(statement)
+            kept.append(statement)
+            continue
+        if not writes(statement) & needed:
+            continue
+        if isinstance(statement, Kernel):
+            outputs = tuple(o if o in needed else None for o in statement.outputs)
+            statement = replace(statement, outputs=outputs)
+        needed |= reads(statement)
+        kept.append(statement)
+    program.statements = kept[::-1]
+    used = needed | set(program.inputs) | set(program.outputs.values())
+    for statement in program.statements:
+        used |= reads(statement) | writes(statement)
+    program.buffers = {n: b for n, b in program.buffers.items() if n in used}
+    program.constants = {n: a for n, a in program.constants.items() if n in used}
+
+
+def inline(program: Program, decisions: Decisions) -> None:
+    """Moves views, scalar constants and cheap or singly read pointwise loops into their readers."""
+    _inline_scalar_constants(program)
+    writers: dict[str, int] = defaultdict(int)
+    for statement in program.statements:
+        for name in writes(statement):
+            writers[name] += 1
+    position = 0
+    while position < len(program.statements):
+        producer = program.statements[position]
+        position += 1
+        if not isinstance(producer, Loop) or producer.reduction or writers[producer.output] != 1:
+            continue
+        if not _covers(program, producer):
+            continue
+        _inline_producer(program, position, producer, decisions)
+    remove_dead(program)
+
+
+def _inline_scalar_constants(program: Program) -> None:
+    literals: dict[str, Const] = {}
+    for name, array in program.constants.items():
+        dtype = program.buffers[name].dtype
+        if array.size == 1 and dtype.compute is dtype:
+            literals[name] = ex.scalar(array.reshape(())[()], dtype)
+
+    def literal(load: Load) -> Expr:
+        return literals.get(load.buffer, load)
+
+    for k, statement in enumerate(program.statements):
+        if isinstance(statement, Loop):
+            program.statements[k] = replace(statement, body=ex.map_loads(statement.body, literal))
+        elif isinstance(statement, Bind):
+            program.statements[k] = replace(statement, value=ex.map_loads(statement.value, literal))
+
+
+def _covers(program: Program, loop: Loop) -> bool:
+    """Whether the loop writes every element of its output at its own plain indices."""
+    shape = program.buffers[loop.output].shape
+    own = [i for i in loop.index if i != 0]
+    return len(own) == len(loop.vars) and all(
+        (i == 0 and d == 1) or (isinstance(a := single_atom(i), Symbol) and a.extent == d and a.is_index)
+        for i, d in zip(loop.index, shape, strict=True)
+    )
+
+
+def _inline_producer(program: Program, start: int, producer: Loop, decisions: Decisions) -> None:
+    readers = [
+        k
+        for k in range(start, len(program.statements))
+        if producer.output in reads(program.statements[k])
+    ]
+    if not readers:
+        return
+    view = producer.is_view
+    price = cost(producer.body)
+    loops = [k for k in readers if not isinstance(program.statements[k], Kernel)]
+    kernels = [k for k in readers if isinstance(program.statements[k], Kernel)]
+    for k in kernels:
+        if view:
+            kernel = program.statements[k]
+            assert isinstance(kernel, Kernel)
+            program.statements[k] = _compose_operands(program, producer, kernel)
+    must_store = producer.output in program.outputs.values() or any(
+        producer.output in reads(program.statements[k]) for k in kernels
+    )
+    sites = 0
+    for k in loops:
+        statement = program.statements[k]
+        if isinstance(statement, Loop):
+            sites += len({d.index for d in ex.loads(statement.body) if d.buffer == producer.output})
+    body_size = size(producer.body)
+    for k in loops:
+        statement = program.statements[k]
+        if isinstance(statement, Bind):
+            value = _splice(statement.value, producer)
+            if view and isinstance(value, Expr):
+                program.statements[k] = replace(statement, value=value)
+            continue
+        assert isinstance(statement, Loop)
+        found = [d for d in ex.loads(statement.body) if d.buffer == producer.output]
+        once = sites == 1 and not must_store and _iterations(statement, program, producer)
+        cheap = price <= RECOMPUTE_COST
+        grown = size(statement.body) + len(found) * body_size
+        if view or ((once or cheap) and grown <= MAX_BODY):
+            program.statements[k] = replace(
+                statement,
+                body=_splice(statement.body, producer),
+                origin=_join(producer.origin, statement.origin),
+            )
+            if not view:
+                decisions.fused.append(f"{_name(producer)} into {_name(statement)}")
+        elif not view:
+            reason = (
+                f"the expression would have {grown} nodes"
+                if grown > MAX_BODY
+                else f"costs {price} per element and would be computed more than once"
+            )
+            decisions.refused.append(f"{_name(producer)} into {_name(statement)}: {reason}")
+
+
+def _name(statement: Loop | Kernel) -> str:
+    return " + ".join(statement.origin) or str(writes(statement))
+
+
+def _join(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
+    return a + tuple(name for name in b if name not in a)
+
+
+def _iterations(reader: Loop, program: Program, producer: Loop) -> bool:
+    """Whether the reader evaluates its expression no more often than the producer has elements."""
+    count = product(v.extent or 0 for v in _all_vars(reader))
+    return at_least(program.buffers[producer.output].numel, count)
+
+
+def _splice(body: Expr, producer: Loop) -> Expr:
+    """The reader's expression with every read of the producer replaced by what is computed there."""
+    dtype = producer.body.dtype
+
+    def read(load: Load) -> Expr:
+        if load.buffer != producer.output:
+            return load
+        mapping: dict[Atom, Dim] = {}
+        for target, at in zip(producer.index, load.index, strict=True):
+            atom = single_atom(target)
+            if atom is not None:
+                mapping[atom] = at
+        value = ex.substitute_dims(producer.body, mapping)
+        return value if dtype is load.dtype else ex.cast(value, load.dtype)
+
+    return ex.map_loads(body, read)
+
+
+def _compose_operands(program: Program, view: Loop, kernel: Kernel) -> Kernel:
+    inputs = []
+    for k, operand in enumerate(kernel.inputs):
+        if operand.buffer == view.output:
+            composed = _strided(program, view, operand)
+            if composed is not None and (
+                kernel.spec.layout(k) == "strided" or _is_contiguous(composed)
+            ):
+                operand = composed
+        inputs.append(operand)
+    return replace(kernel, inputs=tuple(inputs))
+
+
+def _is_contiguous(operand: Operand) -> bool:
+    return all(
+        d == 1 or a == b
+        for d, a, b in zip(
+            operand.shape, operand.strides, contiguous_strides(operand.shape), strict=True
+        )
+    )
+
+
+def _strided(program: Program, view: Loop, operand: Operand) -> Operand | None:
+    """The operand as a strided read of the view's source, or None where it is not one."""
+    if operand.offset != 0 or operand.shape != program.buffers[view.output].shape:
+        return None
+    load = view.body
+    assert isinstance(load, Load)
+    flat: Dim = 0
+    for i, stride in zip(load.index, program.buffers[load.buffer].strides, strict=True):
+        flat = flat + i * stride
+    strides: list[Dim] = []
+    for target in view.index:
+        atom = single_atom(target)
+        if atom is None:
+            strides.append(0)
+            continue
+        parts = linear(flat, atom)
+        if parts is None:
+            return None
+        strides.append(parts[0])
+        flat = parts[1]
+    for v in view.vars:
+        if any(_mentions(s, v) for s in (*strides, flat)):
+            return None
+    if _dim_reads((flat, *strides)) or not all(at_least(d, 0) for d in (flat, *strides)):
+        return None
+    return Operand(load.buffer, operand.shape, flat, tuple(strides))
+
+
+def _mentions(d: Dim, v: Symbol) -> bool:
+    from sofie_root.ir.dim import depends_on
+
+    return depends_on(d, v)
+
+
+def index_of(var: Symbol) -> Dim:
+    """The index expression that is just this variable."""
+    return as_poly(var)
+
+
+def is_vector_dtype(dtype: DType) -> bool:
+    """Whether loops over this dtype are written with SIMD vectors."""
+    return dtype is DType.FLOAT

@@ -1,0 +1,114 @@
+"""The arena plan: where each temporary lives, so that temporaries whose lives do not meet share memory.
+
+Temporaries are ordered by size for typical dims and placed best-fit (greedy by size: Pisarchyk and Lee,
+"Efficient Memory Management for Deep Neural Net Inference", 2020). With symbolic dims the same order
+becomes a set of constraints, ``offset[b] >= offset[a] + size[a]`` for every a below b that lives at the
+same time, so the plan holds for all dims and the offsets follow them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sofie_root.ir.dim import Atom, Dim, Symbol, at_least, ceildiv, evaluate, maximum, size_symbols
+from sofie_root.program.expr import Cell
+from sofie_root.program.program import Buffer
+
+ALIGNMENT = 64
+TYPICAL_SIZE = 48
+"""Stands for every size symbol when temporaries are ordered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """A temporary and the first and last step that uses it."""
+
+    buffer: Buffer
+    first: int
+    last: int
+
+    @property
+    def bytes(self) -> Dim:
+        """Size, rounded up to the alignment."""
+        size = self.buffer.numel * self.buffer.dtype.size
+        return ceildiv(size, ALIGNMENT) * ALIGNMENT
+
+    def meets(self, other: Lifetime) -> bool:
+        """Whether both are alive at some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Offsets in bytes by buffer name, and the totals.
+
+    Attributes:
+        offsets: byte offset of each planned temporary, an expression of the input's size symbols.
+        total: bytes of the arena.
+        intermediates: sum of the sizes of all temporaries, for comparison.
+        growing: temporaries whose size only the run tells; each has memory of its own that only grows.
+    """
+
+    offsets: dict[str, Dim]
+    total: Dim
+    intermediates: Dim
+    growing: tuple[str, ...] = ()
+
+    def reuse(self) -> float:
+        """Sum of intermediates over arena bytes at typical sizes (1 where there is none)."""
+        total = typical(self.total)
+        return typical(self.intermediates) / total if total else 1.0
+
+
+def typical(d: Dim) -> int:
+    """The value of an expression with every size symbol at its typical size."""
+
+    def lookup(atom: Atom) -> int:
+        assert not isinstance(atom, Cell), atom
+        return TYPICAL_SIZE
+
+    return int(evaluate(d, lookup))
+
+
+def plan(lifetimes: list[Lifetime], known: set[Symbol]) -> Plan:
+    """Plans the arena.
+
+    Args:
+        lifetimes: every temporary with its first and last step.
+        known: size symbols that the inputs give; a temporary of another size grows by itself.
+    """
+    growing = [t for t in lifetimes if not known.issuperset(size_symbols([t.buffer.numel]))]
+    fixed = [t for t in lifetimes if t not in growing]
+    order = sorted(fixed, key=lambda t: (-typical(t.bytes), t.first, t.buffer.name))
+    placed: list[tuple[int, Lifetime]] = []
+    for t in order:
+        offset = 0
+        for at, other in sorted((p for p in placed if p[1].meets(t)), key=lambda p: p[0]):
+            if offset + typical(t.bytes) <= at:
+                break
+            offset = max(offset, at + typical(other.bytes))
+        placed.append((offset, t))
+    placed.sort(key=lambda p: (p[0], p[1].first, p[1].buffer.name))
+    offsets: dict[str, Dim] = {}
+    total: Dim = 0
+    for k, (_, t) in enumerate(placed):
+        below = [other for _, other in placed[:k] if other.meets(t)]
+        direct = [
+            a
+            for a in below
+            if not any(_between(placed, a, c, t) for c in below if c is not a)
+        ]
+        offset = maximum(0, *(offsets[a.buffer.name] + a.bytes for a in direct))
+        offsets[t.buffer.name] = offset
+        end = offset + t.bytes
+        total = total if at_least(total, end) else maximum(total, end)
+    intermediates: Dim = 0
+    for t in fixed:
+        intermediates = intermediates + t.buffer.numel * t.buffer.dtype.size
+    return Plan(offsets, total, intermediates, tuple(t.buffer.name for t in growing))
+
+
+def _between(placed: list[tuple[int, Lifetime]], a: Lifetime, c: Lifetime, t: Lifetime) -> bool:
+    """Whether c is stacked on a, so that the constraint of a on t follows from that of c."""
+    order = {id(p[1]): k for k, p in enumerate(placed)}
+    return order[id(a)] < order[id(c)] and a.meets(c)

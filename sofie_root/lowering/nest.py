@@ -1,0 +1,229 @@
+"""Joins loops into nests: shared outer indices, and temporaries that never reach memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom
+from sofie_root.program import expr as ex
+from sofie_root.program.expr import Expr, Load
+from sofie_root.program.program import Bind, Buffer, Check, Kernel, Loop, Program, Reduction
+
+from .inline import Decisions, reads, writes
+
+STACK_ELEMENTS = 1024
+"""Row temporaries up to this many elements live on the stack, larger ones in the arena."""
+
+
+@dataclass(slots=True)
+class For:
+    """``for var in [0, extent)`` around its body."""
+
+    var: Symbol
+    body: list[For | Loop]
+
+    @property
+    def extent(self) -> Dim:
+        """Number of iterations."""
+        assert self.var.extent is not None
+        return self.var.extent
+
+
+@dataclass(slots=True)
+class Nest:
+    """Loops that run together.
+
+    Attributes:
+        body: For nodes and, inside them, loops whose ``vars`` are bound by the For nodes around them.
+        locals: temporaries of this nest, by buffer name: shape ``()`` is a register, the others are
+            arrays on the stack.
+        declared: for each local array, the For node in whose body it lives (None: the whole nest).
+    """
+
+    body: list[For | Loop]
+    locals: dict[str, Buffer] = field(default_factory=dict)
+    declared: dict[str, For | None] = field(default_factory=dict)
+
+    def loops(self) -> list[Loop]:
+        """Every loop of the nest in order."""
+        return [leaf for node in self.body for leaf, _ in _leaves(node, ())]
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """Names of the model's nodes, in order."""
+        return tuple(dict.fromkeys(o for loop in self.loops() for o in loop.origin))
+
+
+Step = Nest | Kernel | Bind | Check
+
+
+def _leaves(node: For | Loop, path: tuple[For, ...]) -> Iterator[tuple[Loop, tuple[For, ...]]]:
+    if isinstance(node, Loop):
+        yield node, path
+        return
+    for child in node.body:
+        yield from _leaves(child, (*path, node))
+
+
+def _written(node: For | Loop) -> dict[str, list[Loop]]:
+    found: dict[str, list[Loop]] = {}
+    for leaf, _ in _leaves(node, ()):
+        found.setdefault(leaf.output, []).append(leaf)
+    return found
+
+
+def _read(node: For | Loop) -> set[str]:
+    return set().union(*(reads(leaf) for leaf, _ in _leaves(node, ())))
+
+
+def build(program: Program, decisions: Decisions) -> list[Step]:
+    """The program as steps: loops joined into nests, kernels and run-time sizes between them."""
+    steps: list[Step] = []
+    for statement in program.statements:
+        if not isinstance(statement, Loop):
+            steps.append(statement)
+            continue
+        if not _join_earlier(steps, statement, decisions):
+            steps.append(Nest([_wrap(statement, 0)]))
+    for step in steps:
+        if isinstance(step, Nest):
+            _contract(program, step, steps)
+    return steps
+
+
+def _join_earlier(steps: list[Step], loop: Loop, decisions: Decisions) -> bool:
+    """Puts the loop into the nearest earlier nest that it may join; False where there is none."""
+    needs = reads(loop)
+    for step in reversed(steps):
+        if isinstance(step, Nest):
+            made = set().union(*(_written(n) for n in step.body))
+            related = bool(needs & (made | set().union(*(_read(n) for n in step.body))))
+            if related and _insert(step.body, loop, 0):
+                decisions.fused.append(f"{'+'.join(loop.origin)} into the nest of {step.origin[0]}")
+                return True
+            if needs & made:
+                return False
+        elif isinstance(step, Bind) or (isinstance(step, Kernel) and needs & writes(step)):
+            return False
+    return False
+
+
+def _wrap(loop: Loop, depth: int) -> For | Loop:
+    node: For | Loop = loop
+    for var in reversed(loop.vars[depth:]):
+        node = For(var, [node])
+    return node
+
+
+def _insert(body: list[For | Loop], loop: Loop, depth: int) -> bool:
+    """Adds the loop to a For of this body (or, below the top, at its end); False: not possible."""
+    if depth < len(loop.vars):
+        for node in reversed(body):
+            if isinstance(node, For) and node.extent == loop.vars[depth].extent:
+                candidate = _rename(loop, depth, node.var)
+                if _may_share(node, candidate):
+                    _insert(node.body, candidate, depth + 1)
+                    return True
+            if reads(loop) & set(_written(node)):
+                break
+    if depth == 0:
+        return False
+    body.append(_wrap(loop, depth))
+    return True
+
+
+def _rename(loop: Loop, depth: int, var: Symbol) -> Loop:
+    mapping: dict[Atom, Dim] = {loop.vars[depth]: as_poly(var)}
+    from sofie_root.ir.dim import substitute
+
+    return replace(
+        loop,
+        vars=(*loop.vars[:depth], var, *loop.vars[depth + 1 :]),
+        index=tuple(substitute(d, mapping) for d in loop.index),
+        body=ex.substitute_dims(loop.body, mapping),
+    )
+
+
+def _may_share(node: For, loop: Loop) -> bool:
+    """Whether the loop reads what the node writes only in the same iteration."""
+    written = _written(node)
+    for load in ex.loads(loop.body):
+        for writer in written.get(load.buffer, ()):
+            if not any(single_atom(w) == node.var and w == r for w, r in zip(writer.index, load.index, strict=True)):
+                return False
+    from .inline import _dim_reads
+
+    outside = _dim_reads(tuple(v.extent or 0 for v in loop.vars))
+    if loop.reduction:
+        outside |= _dim_reads(tuple(v.extent or 0 for v in loop.reduction.vars))
+    return not outside & set(written)
+
+
+def _contract(program: Program, nest: Nest, steps: list[Step]) -> None:
+    """Turns buffers that only this nest uses into registers, stack rows or smaller buffers."""
+    used_elsewhere: set[str] = set(program.outputs.values())
+    for step in steps:
+        if step is not nest:
+            if isinstance(step, Nest):
+                for loop in step.loops():
+                    used_elsewhere |= reads(loop) | {loop.output}
+            else:
+                used_elsewhere |= reads(step)
+    paths: dict[str, list[tuple[For, ...]]] = {}
+    for node in nest.body:
+        for leaf, path in _leaves(node, ()):
+            for name in reads(leaf) | {leaf.output}:
+                paths.setdefault(name, []).append(path)
+    outputs = {loop.output for loop in nest.loops()}
+    for name in sorted(outputs - used_elsewhere):
+        common = _common(paths[name])
+        writers = [loop for loop in nest.loops() if loop.output == name]
+        drop = _droppable(writers, common)
+        shape = tuple(d for axis, d in enumerate(program.buffers[name].shape) if axis not in drop)
+        if not common and not drop:
+            continue
+        keep = [axis for axis in range(len(program.buffers[name].shape)) if axis not in drop]
+        small = product(shape)
+        buffer = replace(program.buffers[name], shape=shape)
+        if all(d == 1 for d in shape):
+            keep = []
+            buffer = replace(buffer, shape=())
+        if isinstance(small, int) and small <= STACK_ELEMENTS:
+            nest.locals[name] = buffer
+            nest.declared[name] = common[-1] if common else None
+        elif not drop:
+            continue
+        program.buffers[name] = buffer
+        _reindex(nest.body, name, keep)
+
+
+def _common(paths: list[tuple[For, ...]]) -> tuple[For, ...]:
+    shared: list[For] = []
+    for level in zip(*paths, strict=False):
+        if any(node is not level[0] for node in level):
+            break
+        shared.append(level[0])
+    return tuple(shared)
+
+
+def _droppable(writers: list[Loop], common: tuple[For, ...]) -> set[int]:
+    """Axes of a temporary that are indexed by a common loop variable in every write."""
+    own = {node.var for node in common}
+    axes = range(len(writers[0].index))
+    return {a for a in axes if all(single_atom(w.index[a]) in own for w in writers)}
+
+
+def _reindex(body: list[For | Loop], name: str, keep: list[int]) -> None:
+    def read(load: Load) -> Expr:
+        return replace(load, index=tuple(load.index[a] for a in keep)) if load.buffer == name else load
+
+    for k, node in enumerate(body):
+        if isinstance(node, For):
+            _reindex(node.body, name, keep)
+            continue
+        index = tuple(node.index[a] for a in keep) if node.output == name else node.index
+        body[k] = replace(node, index=index, body=ex.map_loads(node.body, read))
+
+
+__all__ = ["For", "Nest", "Reduction", "Step", "build"]

@@ -1,0 +1,171 @@
+"""The whole way from a Graph to what a backend prints: lower, inline, fuse, nest, plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sofie_root.ir import Graph
+from sofie_root.ir.dim import Dim, Symbol, size_symbols
+from sofie_root.program import expr as ex
+from sofie_root.program.expr import Load
+from sofie_root.program.program import Bind, Buffer, Check, Kernel, Loop, Program, Scratch
+
+from .epilogue import fuse_epilogues
+from .inline import Decisions, inline, reads, remove_dead, writes
+from .lower import lower
+from .memory import Lifetime, Plan, plan
+from .nest import Nest, Step, build
+
+
+@dataclass(slots=True)
+class Schedule:
+    """A program ready to be printed.
+
+    Attributes:
+        program: buffers, constants, inputs and outputs.
+        steps: nests, kernels, run-time sizes and checks in order.
+        plan: the arena.
+        symbols: size symbols that the caller passes, in order of first use.
+        scratch: buffer names of the workspaces of each kernel, by index of its step.
+        decisions: what was fused and what was refused with the reason.
+    """
+
+    program: Program
+    steps: list[Step]
+    plan: Plan
+    symbols: list[Symbol]
+    scratch: dict[int, list[str]]
+    decisions: Decisions
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all constants, packed as the kernels read them."""
+        return sum(int(a.nbytes) for a in self.program.constants.values())
+
+    def __str__(self) -> str:
+        lines = [f"symbols {', '.join(f'{s} >= 0' for s in self.symbols)}"] if self.symbols else []
+        lines += [f"const   {self.program.buffers[n]}" for n in self.program.constants]
+        lines += [f"arena   {self.program.buffers[n]} @ {o}" for n, o in self.plan.offsets.items()]
+        lines += [f"grows   {self.program.buffers[n]}" for n in self.plan.growing]
+        lines.append(f"# arena {self.plan.total} bytes, reuse {self.plan.reuse():.2f}")
+        for step in self.steps:
+            if isinstance(step, Nest):
+                lines.append(f"nest  # {', '.join(step.origin)}")
+                for node in step.body:
+                    lines += _nest_lines(node, 1, set(step.locals))
+            else:
+                origin = ", ".join(getattr(step, "origin", ()))
+                lines.append(f"{step}" + (f"  # {origin}" if origin else ""))
+        return "\n".join(lines)
+
+
+def _nest_lines(node: object, depth: int, local: set[str]) -> list[str]:
+    pad = "    " * depth
+    if isinstance(node, Loop):
+        mark = "row " if node.output in local else ""
+        target = f"{node.output}[{', '.join(map(str, node.index))}]"
+        if node.reduction:
+            over = " ".join(f"{v} < {v.extent}" for v in node.reduction.vars)
+            return [f"{pad}{mark}{target} = {node.reduction.kind}[{over}] {node.body}"]
+        return [f"{pad}{mark}{target} = {node.body}"]
+    lines = [f"{pad}for {node.var} < {node.extent}:"]  # type: ignore[attr-defined]
+    for child in node.body:  # type: ignore[attr-defined]
+        lines += _nest_lines(child, depth + 1, local)
+    return lines
+
+
+def schedule(graph: Graph) -> Schedule:
+    """Lowers and schedules a graph.
+
+    Returns:
+        The schedule; printing it (``str``) gives the form shown in DESIGN.md.
+    """
+    program = lower(graph)
+    decisions = Decisions()
+    _store_outputs(program)
+    remove_dead(program)
+    inline(program, decisions)
+    fuse_epilogues(program, decisions)
+    steps = build(program, decisions)
+    symbols = graph.symbols()
+    scratch = _add_scratch(program, steps)
+    return Schedule(
+        program,
+        steps,
+        plan(_lifetimes(program, steps, scratch), set(symbols)),
+        symbols,
+        scratch,
+        decisions,
+    )
+
+
+def _store_outputs(program: Program) -> None:
+    """Gives every public output a buffer of its own that is written in full by one of the statements."""
+    taken: set[str] = set()
+    written = {name for s in program.statements for name in writes(s)}
+    views = {s.output for s in program.statements if isinstance(s, Loop) and s.is_view}
+    for public, name in list(program.outputs.items()):
+        buffer = program.buffers[name]
+        if name in taken or name not in written or name in views or buffer.kind != "arena":
+            name = _copy(program, public, buffer)
+        taken.add(name)
+        program.outputs[public] = name
+        program.buffers[name] = replace(program.buffers[name], kind="output")
+
+
+def _copy(program: Program, public: str, source: Buffer) -> str:
+    name = public
+    while name in program.buffers:
+        name += "'"
+    program.buffers[name] = Buffer(name, source.dtype, source.shape)
+    variables = tuple(
+        Symbol(f"{name}.c{axis}", d) for axis, d in enumerate(source.shape) if d != 1
+    )
+    rest = iter(variables)
+    from sofie_root.ir.dim import as_poly
+
+    index: tuple[Dim, ...] = tuple(0 if d == 1 else as_poly(next(rest)) for d in source.shape)
+    program.statements.append(
+        Loop(name, variables, index, Load(source.dtype, source.name, index), None, (f"output {public}",))
+    )
+    return name
+
+
+def _add_scratch(program: Program, steps: list[Step]) -> dict[int, list[str]]:
+    names: dict[int, list[str]] = {}
+    for k, step in enumerate(steps):
+        if isinstance(step, Kernel):
+            for arg in step.args:
+                if isinstance(arg, Scratch):
+                    name = f"workspace.{k}"
+                    while name in program.buffers:
+                        name += "'"
+                    program.buffers[name] = Buffer(name, arg.dtype, (arg.size,))
+                    names.setdefault(k, []).append(name)
+    return names
+
+
+def _lifetimes(
+    program: Program, steps: list[Step], scratch: dict[int, list[str]]
+) -> list[Lifetime]:
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for k, step in enumerate(steps):
+        if isinstance(step, Nest):
+            used = set().union(*(reads(loop) | {loop.output} for loop in step.loops()))
+            used -= set(step.locals)
+        elif isinstance(step, Kernel):
+            used = reads(step) | writes(step) | set(scratch.get(k, ()))
+        else:
+            used = reads(step)
+        for name in used:
+            first.setdefault(name, k)
+            last[name] = k
+    return [
+        Lifetime(buffer, first[name], last[name])
+        for name, buffer in program.buffers.items()
+        if buffer.kind == "arena" and name in first
+    ]
+
+
+__all__ = ["Bind", "Check", "Schedule", "ex", "schedule", "size_symbols"]

@@ -1,0 +1,325 @@
+"""``load`` and ``Model``: a trained network, ready to be looked at, stored, printed as C++ and run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from . import frontends, ops
+from .backends.names import identifier
+from .codegen import session as codegen
+from .errors import ModelError
+from .ir import Graph, TensorType, infer_types
+from .ir.graph import constant_type, substitute_symbols
+from .lowering.interpret import evaluate
+from .lowering.memory import typical
+from .lowering.schedule import Schedule, schedule
+from .passes.pipeline import PassReport, optimise
+from .storage import root_file
+from .storage import weights as weights_file
+from .storage.atomic import replacing
+
+if TYPE_CHECKING:
+    from .check import CheckReport
+    from .runtime.session import Session
+
+Array = npt.NDArray[Any]
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class InspectReport:
+    """What was done to a model on its way to C++.
+
+    Attributes:
+        passes: what each pass changed and refused.
+        schedule: the scheduled program; its text is what ``inspect -vv`` prints.
+        symbols: names of the size symbols.
+        arena: bytes of the arena as a number or an expression of the symbols.
+        intermediates: sum of all temporaries in bytes, likewise.
+        reuse: how often arena memory is used again, at typical sizes.
+        weight_bytes: bytes of the packed constants.
+    """
+
+    passes: tuple[PassReport, ...]
+    schedule: Schedule
+    symbols: tuple[str, ...]
+    arena: str
+    intermediates: str
+    reuse: float
+    weight_bytes: int
+
+    @property
+    def fused(self) -> list[str]:
+        """Loops that were joined with others, in words."""
+        return self.schedule.decisions.fused
+
+    @property
+    def refused(self) -> list[str]:
+        """Loops that were not joined, with the reason."""
+        return self.schedule.decisions.refused
+
+
+@dataclass(slots=True)
+class _Cache:
+    optimised: tuple[Graph, tuple[PassReport, ...]] | None = None
+    scheduled: Schedule | None = None
+    example: tuple[dict[str, Array], dict[str, Array]] | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it was parsed; made by :func:`load`.
+
+    Attributes:
+        graph: the parsed graph, not yet optimised.
+        path: the file it came from.
+    """
+
+    graph: Graph
+    path: Path | None = None
+    _cache: _Cache = field(default_factory=_Cache, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the model: the stem of its file."""
+        return self.graph.name
+
+    @property
+    def inputs(self) -> dict[str, TensorType]:
+        """dtype and shape of each input by name, in the model's order."""
+        return {n: self.graph.types[n] for n in self.graph.inputs}
+
+    @property
+    def outputs(self) -> dict[str, TensorType]:
+        """dtype and shape of each output by name, in the model's order."""
+        return {n: self.graph.types[v] for n, v in self.graph.outputs.items()}
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Names of the size symbols: the leading arguments of the C++ ``infer``."""
+        return tuple(s.name for s in self.graph.symbols())
+
+    def __str__(self) -> str:
+        rows = [("", "name", "type")]
+        rows += [("input", n, str(t)) for n, t in self.inputs.items()]
+        rows += [("output", n, str(t)) for n, t in self.outputs.items()]
+        widths = [max(len(r[k]) for r in rows) for k in range(3)]
+        table = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        weights = sum(a.size for a in self.graph.constants.values())
+        counts: dict[str, int] = {}
+        for node in self.graph.nodes:
+            counts[node.op.name] = counts.get(node.op.name, 0) + 1
+        operators = ", ".join(f"{k} x{v}" if v > 1 else k for k, v in sorted(counts.items()))
+        return "\n".join(
+            [
+                f"{self.name}: {len(self.graph.nodes)} nodes, {weights} constant elements"
+                + (f", symbols {', '.join(self.symbols)}" if self.symbols else ""),
+                *table,
+                f"operators: {operators or 'none'}",
+            ]
+        )
+
+    @cached_property
+    def _optimised(self) -> tuple[Graph, tuple[PassReport, ...]]:
+        graph, reports = optimise(self.graph)
+        return graph, tuple(reports)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The optimised, lowered and scheduled program."""
+        return schedule(self._optimised[0])
+
+    def report(self) -> InspectReport:
+        """What the passes and the scheduler did; for ``sofie-root inspect``."""
+        plan = self.schedule.plan
+        return InspectReport(
+            self._optimised[1],
+            self.schedule,
+            self.symbols,
+            str(plan.total),
+            str(plan.intermediates),
+            plan.reuse(),
+            self.schedule.weight_bytes,
+        )
+
+    def save(
+        self, path: str | os.PathLike[str], compression: root_file.Compression = "zstd"
+    ) -> Path:
+        """Writes the model to a ``.root`` file (see DESIGN.md for its layout).
+
+        Args:
+            path: the file to write; an existing one is replaced.
+            compression: ``"zstd"``, ``"lzma"``, ``"lz4"``, ``"zlib"`` or ``"none"``.
+
+        Returns:
+            The path.
+        """
+        root_file.save(self.graph, path, compression)
+        return Path(path)
+
+    def header(
+        self,
+        stem: str | None = None,
+        weights: codegen.WeightsKind = "dat",
+        standalone: bool = True,
+        namespace: str | None = None,
+    ) -> codegen.Header:
+        """The C++ header as text, with the constants that belong to it; writes nothing."""
+        source = str(self.graph.metadata.get("source", self.name))
+        digest = self.graph.metadata.get("sha256")
+        return codegen.generate(
+            self.schedule,
+            stem=stem or identifier(self.name),
+            weights=weights,
+            standalone=standalone,
+            version=VERSION,
+            source=f"{source} (sha256 {digest})" if digest else source,
+            namespace=namespace,
+        )
+
+    def generate(
+        self,
+        path: str | os.PathLike[str],
+        weights: Literal["dat", "root", "embedded"] = "dat",
+        standalone: bool = True,
+        namespace: str | None = None,
+    ) -> Path:
+        """Writes the C++ header, and its weights beside it.
+
+        Args:
+            path: the header, ``tagger.hxx``; the weights go to ``tagger.dat`` or ``tagger.root``.
+            weights: a ``.dat`` file (fastest to open), a ``.root`` file (compressed; it holds the whole
+                model too), or inside the header (no second file; for small models).
+            standalone: one file that needs the standard library alone; else it includes
+                ``<sofie/...>``, found through ``sofie-root config --incdir``.
+            namespace: namespace of the Session; ``TMVA_SOFIE_`` and the file's stem if not given.
+
+        Returns:
+            The path of the header.
+        """
+        target = Path(path)
+        header = self.header(target.stem, weights, standalone, namespace)
+        if header.constants and weights == "dat":
+            weights_file.write_dat(target.with_suffix(".dat"), header.constants, header.model_hash)
+        elif header.constants and weights == "root":
+            image = weights_file.dat_bytes(header.constants, header.model_hash)
+            root_file.save(self.graph, target.with_suffix(".root"), weights=image)
+        with replacing(target) as temporary:
+            temporary.write_text(header.text, encoding="utf-8")
+        return target
+
+    def session(self, jit: Literal["auto", "cling", "compiler"] = "auto") -> Session:
+        """Compiles the model and returns a callable that takes and gives NumPy arrays.
+
+        Args:
+            jit: ``"cling"`` compiles in memory through ROOT's gInterpreter; ``"compiler"`` uses the
+                C++ compiler and keeps the result in the user's cache; ``"auto"`` takes what is there.
+
+        Raises:
+            ToolchainError: the header could not be compiled or failed its self-test.
+        """
+        from .runtime.session import open_session
+
+        return open_session(self, jit)
+
+    def check(
+        self, reference: str = "onnxruntime", samples: int = 3, seed: int = 0, **options: Any
+    ) -> CheckReport:
+        """Runs random inputs through this model and through a reference.
+
+        Args:
+            reference: ``"onnxruntime"``, or ``"interpreter"`` for our own NumPy evaluation.
+            samples: how many input sets.
+            seed: of the random numbers.
+            options: passed on to :func:`sofie_root.check.check`.
+
+        Returns:
+            The largest difference per output; ``report.ok`` says whether all are within tolerance.
+        """
+        from .check import check
+
+        return check(self, reference=reference, samples=samples, seed=seed, **options)
+
+    def example(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """A tiny input set and its outputs by the NumPy interpreter, for the self-test after loading."""
+        if self._cache.example is None:
+            inputs = example_inputs(self.graph)
+            self._cache.example = inputs, evaluate(self.graph, inputs)
+        return self._cache.example
+
+
+def example_inputs(graph: Graph, size: int = 2, seed: int = 1) -> dict[str, Array]:
+    """Small random inputs: every size symbol is ``size``, floats in [0, 1), integers 0."""
+    from .ir.dim import evaluate as value_of
+
+    rng = np.random.default_rng(seed)
+    inputs: dict[str, Array] = {}
+    for name in graph.inputs:
+        type_ = graph.types[name]
+        shape = tuple(int(value_of(d, lambda _: size)) for d in type_.shape)
+        if type_.dtype.is_float:
+            inputs[name] = rng.random(shape).astype(type_.dtype.numpy)
+        else:
+            inputs[name] = np.zeros(shape, type_.dtype.numpy)
+    return inputs
+
+
+def load(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) -> Model:
+    """Reads a model.
+
+    Args:
+        path: an ``.onnx`` file, or a ``.root`` file that ``Model.save`` wrote.
+        dims: sizes for symbolic dims, ``{"N": 1}``; the others stay symbolic.
+
+    Raises:
+        ModelError: the file is damaged or not valid.
+        UnsupportedError: names every node that cannot be translated.
+    """
+    file = Path(path)
+    if file.suffix == ".root":
+        graph = root_file.load(file)
+        if dims:
+            graph = fix_dims(graph, dims)
+        return Model(graph, file)
+    if file.suffix != ".onnx":
+        raise ModelError(
+            f"files of type {file.suffix or '(none)'} cannot be read; give an .onnx or .root file",
+            file=str(file),
+        )
+    from .frontends.onnx import parse
+
+    return Model(parse(file, dims), file)
+
+
+def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:
+    """The graph with size symbols replaced by numbers.
+
+    Raises:
+        ModelError: a name is not a symbol of the graph, or a size is negative.
+    """
+    known = {s.name for s in graph.symbols()}
+    for name, size in dims.items():
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise ModelError(f"has no symbolic dim {name!r}; its symbols are: {listed}")
+        if size < 0:
+            raise ModelError(f"dim {name!r} cannot be {size}")
+    fixed = graph.copy()
+    types = {n: graph.types[n] for n in graph.inputs}
+    fixed.types = dict(
+        zip(types, substitute_symbols(types.values(), dict(dims)), strict=True)
+    )
+    fixed.types |= {n: constant_type(a) for n, a in graph.constants.items()}
+    infer_types(fixed)
+    return fixed
+
+
+__all__ = ["InspectReport", "Model", "example_inputs", "frontends", "load", "ops", "typical"]
