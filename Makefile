@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-HAS_ROOT := import ROOT; ROOT.gROOT
+# Only these plugins: a venv that sees the system's packages would load whatever else is there.
+PYTEST = PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p xdist -p hypothesispytest -n 2
 CXX_FILES = $(shell git ls-files 'cpp/*.hxx' 'cpp/*.hpp' 'cpp/*.cpp' 'tutorials/*.C' 'tutorials/*.cpp')
 
 .PHONY: help demo test test-slow lint bench clean
@@ -26,10 +27,10 @@ demo: $(STAMP)
 
 test: lint
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -n 2 -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-slow: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 -m slow
+	@$(PYTEST) -m slow
 
 lint: $(STAMP)
 	@echo "== ruff"
@@ -50,15 +51,12 @@ clean:
 $(STAMP): pyproject.toml
 	@echo "== making $(VENV) (once; a few minutes if ROOT has to be downloaded)"
 	@rm -rf $(VENV)
-	@if (cd / && $(PYTHON) -c "$(HAS_ROOT)") >/dev/null 2>&1; then \
-	    $(PYTHON) -m venv --system-site-packages $(VENV); \
-	else \
-	    $(PYTHON) -m venv $(VENV); \
-	fi
-	@if (cd / && $(abspath $(BIN))/python -c "$(HAS_ROOT)") >/dev/null 2>&1; then \
+	@$(PYTHON) -m venv --system-site-packages $(VENV)
+	@if (cd / && $(abspath $(BIN))/python -c "import ROOT; ROOT.gROOT") >/dev/null 2>&1; then \
 	    echo "   with the ROOT that $(PYTHON) has"; extras=demo,test; \
 	else \
 	    echo "   with ROOT from PyPI"; extras=root,demo,test; \
+	    $(PYTHON) -m venv --clear $(VENV) || exit 1; \
 	fi; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$$extras]"
 	@touch $@

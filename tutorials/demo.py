@@ -59,10 +59,10 @@ def load() -> sofie_root.Model:
     """Read the tagger and, where ONNX Runtime is installed, compare with it."""
     say("Model", "reading tutorials/tagger.onnx, one jet at a time")
     model = sofie_root.load(HERE / "tagger.onnx", dims={"N": 1})
-    console.print(model, soft_wrap=True, markup=False)
+    console.print(str(model), soft_wrap=True, markup=False)
     if importlib.util.find_spec("onnxruntime"):
         console.print("   comparing the generated C++ with ONNX Runtime:")
-        console.print(model.check(reference="onnxruntime"), soft_wrap=True, markup=False)
+        console.print(str(model.check(reference="onnxruntime")), soft_wrap=True, markup=False)
     return model
 
 
