@@ -3,7 +3,7 @@
 from .dim import Dim, Poly, Symbol, symbol
 from .dtype import DType
 from .graph import Equality, Graph, Node, constant_type, infer_node, infer_types, verify
-from .op import OPERATORS, Op, Refuse, operator, output_count, require_equal, runtime_size
+from .op import OPERATORS, Op, Refuse, operator, output_count, require_at_most, require_equal, runtime_size
 from .types import Shape, TensorType
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "infer_types",
     "operator",
     "output_count",
+    "require_at_most",
     "require_equal",
     "runtime_size",
     "symbol",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sofie_root.errors import ShapeError
 
-from .dim import Dim, Poly, symbol
+from .dim import Dim, Poly, minimum, symbol
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -121,6 +121,11 @@ def require_equal(a: Dim, b: Dim, why: str) -> Dim:
     if state is not None:
         state.equalities.append((a, b, why))
     return min((a, b), key=lambda d: (isinstance(d, Poly), len(str(d)), str(d)))
+
+
+def require_at_most(small: Dim, large: Dim, why: str) -> None:
+    """States in ``infer`` that a size is at most another, to be checked at run time if not provable."""
+    require_equal(minimum(small, large), small, why)
 
 
 def runtime_size(output: int, axis: int = 0) -> Poly:

@@ -1,1 +1,1 @@
-"""Declarations of the C++ kernels: NumPy references, packers of constants, and calls for the operators."""
+"""Declarations of the C++ kernels: calls for the operators, packers, and NumPy references."""

@@ -1,4 +1,4 @@
-"""Matrix products: by a packed constant, and of strided batches (``cpp/include/sofie/gemm.hxx``)."""
+"""Matrix products by a packed constant and of strided batches (``gemm.hxx``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PANEL = 16
 
 
 def pack(w: Array) -> Array:
-    """A ``[K, N]`` matrix as ``[ceil(N/16), K, 16]``, zero padded, so that it is read front to back."""
+    """A ``[K, N]`` matrix as zero-padded ``[ceil(N/16), K, 16]``, which is read front to back."""
     k, n = w.shape
     panels = -(-n // PANEL)
     padded = np.zeros((k, panels * PANEL), w.dtype)
@@ -46,7 +46,8 @@ def gemm(b: Builder, x: Tensor, w: Array, name: str = "weights") -> Tensor:
         w: right side in the dtype of ``x``; packed here.
         name: what the weights are called in the generated code.
     """
-    assert x.rank >= 2 and w.dtype == x.dtype.numpy, (x.type, w.dtype)
+    assert x.rank >= 2, x.type
+    assert w.dtype == x.dtype.numpy, (x.type, w.dtype)
     k, n = (int(d) for d in w.shape)
     rows = x.shape[:-1]
     args: tuple[Arg, ...] = (product(rows), n, k, In(0), k, In(1), Out(0), n, Fused())

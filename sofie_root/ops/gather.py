@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import (
@@ -18,22 +17,16 @@ from sofie_root.ir import (
     Shape,
     TensorType,
     operator,
+    require_at_most,
     require_equal,
     runtime_size,
 )
-from sofie_root.ir.dim import minimum
 from sofie_root.kernels.sort import true_positions
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import as_index
 
-Array = npt.NDArray[Any]
-
-
-def normal_axis(axis: int, rank: int) -> int:
-    """The axis counted from the front."""
-    if not -rank <= axis < rank:
-        raise ShapeError(f"axis {axis} is outside a tensor of {rank} axes")
-    return axis % rank
+from .checks import as_axis
+from .symbolic import carried, known
 
 
 def require_index_type(indices: TensorType) -> None:
@@ -42,13 +35,8 @@ def require_index_type(indices: TensorType) -> None:
         raise ShapeError(f"indices must be int32 or int64, not {indices.dtype}")
 
 
-def require_at_most(small: Dim, large: Dim, why: str) -> None:
-    """States that a size is at most another, to be checked at run time if not provable."""
-    require_equal(minimum(small, large), small, why)
-
-
 def require_within(inner: Shape, outer: Shape, skip: int, why: str) -> None:
-    """States that every size of ``inner`` but the one of axis ``skip`` is at most that of ``outer``."""
+    """States that ``inner`` is nowhere larger than ``outer``, axis ``skip`` aside."""
     if len(inner) != len(outer):
         raise ShapeError(f"indices have {len(inner)} axes, data has {len(outer)}")
     for axis, (small, large) in enumerate(zip(inner, outer, strict=True)):
@@ -68,18 +56,21 @@ class Gather(Op):
         require_index_type(indices)
         if data.rank == 0:
             raise ShapeError("data must have at least one axis")
-        axis = normal_axis(self.axis, data.rank)
+        axis = as_axis(self.axis, data.rank)
         shape = data.shape[:axis] + indices.shape + data.shape[axis + 1 :]
         extent = data.shape[axis]
         if isinstance(extent, int) and indices.value is not None:
             for i in indices.value:
                 if isinstance(i, int) and not -extent <= i < extent:
                     raise ShapeError(f"index {i} is outside axis {axis} of {data}")
-        return TensorType(data.dtype, shape, _taken(data, indices, axis))
+        result, at = TensorType(data.dtype, shape), known(indices)
+        if at is None or not all(isinstance(i, int) for i in at.flat):
+            return result
+        return carried(result, data, lambda v: np.take(v, at.astype(np.int64), axis))
 
     def lower(self, b: Builder, data: Tensor, indices: Tensor) -> Tensor:
         """A loop that reads at the index; a view where the indices are evenly spaced constants."""
-        axis = normal_axis(self.axis, data.rank)
+        axis = as_axis(self.axis, data.rank)
         shape = data.shape[:axis] + indices.shape + data.shape[axis + 1 :]
         position = _positions(indices, data.shape[axis])
         last = axis + indices.rank
@@ -101,23 +92,6 @@ def _positions(indices: Tensor, extent: Dim) -> Callable[[tuple[Dim, ...]], Dim]
     return lambda i: as_index(indices[i], extent)
 
 
-def _taken(data: TensorType, indices: TensorType, axis: int) -> tuple[Dim, ...] | None:
-    """The symbolic content of a gather, where content and indices are known."""
-    content, at = known_array(data), known_array(indices)
-    if content is None or at is None or not all(isinstance(i, int) for i in at.flat):
-        return None
-    return tuple(np.take(content, at.astype(np.int64), axis=axis).flat)
-
-
-def known_array(type_: TensorType) -> Array | None:
-    """The symbolic content of a tensor as an array of objects in its shape; None where unknown."""
-    if type_.value is None:
-        return None
-    array = np.empty(len(type_.value), object)
-    array[:] = type_.value
-    return array.reshape([int(d) for d in type_.shape if isinstance(d, int)])
-
-
 @operator("GatherElements", since=13)
 @dataclass(frozen=True, slots=True)
 class GatherElements(Op):
@@ -128,13 +102,13 @@ class GatherElements(Op):
     def infer(self, data: TensorType, indices: TensorType) -> TensorType:
         """The shape of the indices."""
         require_index_type(indices)
-        axis = normal_axis(self.axis, data.rank)
+        axis = as_axis(self.axis, data.rank)
         require_within(indices.shape, data.shape, axis, "indices must not be larger than data")
         return TensorType(data.dtype, indices.shape)
 
     def lower(self, b: Builder, data: Tensor, indices: Tensor) -> Tensor:
         """A loop that reads at the index."""
-        axis = normal_axis(self.axis, data.rank)
+        axis = as_axis(self.axis, data.rank)
         extent = data.shape[axis]
         return b.loop(
             indices.shape,
@@ -200,7 +174,7 @@ class Compress(Op):
         if self.axis is None:
             extent, shape = data.numel, (runtime_size(0),)
         else:
-            axis = normal_axis(self.axis, data.rank)
+            axis = as_axis(self.axis, data.rank)
             extent = data.shape[axis]
             shape = (*data.shape[:axis], runtime_size(0, axis), *data.shape[axis + 1 :])
         require_at_most(condition.shape[0], extent, "condition must not be longer than data")
@@ -211,7 +185,7 @@ class Compress(Op):
         if self.axis is None:
             data, axis = b.reshape(data, (data.type.numel,)), 0
         else:
-            axis = normal_axis(self.axis, data.rank)
+            axis = as_axis(self.axis, data.rank)
         size = b.outputs[0].shape[axis]
         positions = true_positions(b, condition, size)
         shape = (*data.shape[:axis], size, *data.shape[axis + 1 :])

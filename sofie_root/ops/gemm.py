@@ -28,8 +28,8 @@ class Gemm(Op):
 
     alpha: float = 1.0
     beta: float = 1.0
-    transA: int = 0
-    transB: int = 0
+    transA: int = 0  # noqa: N815
+    transB: int = 0  # noqa: N815
 
     def infer(self, a: TensorType, b: TensorType, c: TensorType | None = None) -> TensorType:
         """``[M, N]``."""
@@ -99,7 +99,7 @@ class MatMul(Op):
 @operator("MatMulInteger", since=10)
 @dataclass(frozen=True, slots=True)
 class MatMulInteger(Op):
-    """Product of 8-bit matrices without their zero points, in int32. Source: ONNX MatMulInteger-10."""
+    """Product of 8-bit matrices less their zero points. Source: ONNX MatMulInteger-10."""
 
     def infer(
         self,

@@ -1,0 +1,104 @@
+"""Writing to positions that are data: ScatterElements, Scatter, ScatterND."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sofie_root.errors import ShapeError
+from sofie_root.ir import DType, Op, Refuse, TensorType, operator, require_equal
+from sofie_root.kernels import scatter as kernels
+from sofie_root.program.builder import Builder, Tensor
+
+from .checks import as_axis
+from .gather import require_index_type, require_within
+
+
+def _check_reduction(reduction: str, dtype: DType) -> None:
+    if reduction not in kernels.MEETINGS:
+        raise ShapeError(f"reduction {reduction!r} is none of {', '.join(kernels.MEETINGS)}")
+    if reduction != "none" and dtype is DType.BOOL:
+        raise Refuse(f"reduction {reduction!r} of bool")
+
+
+@operator("ScatterElements", since=18)
+@dataclass(frozen=True, slots=True)
+class ScatterElements(Op):
+    """``data`` with elements replaced or combined. Source: ONNX ScatterElements-18."""
+
+    axis: int = 0
+    reduction: str = "none"
+
+    def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
+        """The type of the data."""
+        require_index_type(indices)
+        _check_reduction(self.reduction, data.dtype)
+        if data.dtype is not updates.dtype:
+            raise ShapeError(f"data is {data.dtype}, updates are {updates.dtype}")
+        axis = as_axis(self.axis, data.rank)
+        require_within(indices.shape, data.shape, axis, "indices must not be larger than data")
+        if indices.rank != updates.rank:
+            raise ShapeError(f"indices have {indices.rank} axes, updates {updates.rank}")
+        for i, u in zip(indices.shape, updates.shape, strict=True):
+            require_equal(i, u, "indices and updates must have one shape")
+        return TensorType(data.dtype, data.shape)
+
+    def lower(self, b: Builder, data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+        """A sequential kernel over a copy."""
+        axis, compute = as_axis(self.axis, data.rank), data.dtype.compute
+        y = kernels.scatter_elements(
+            b, b.cast(data, compute), indices, b.cast(updates, compute), axis, self.reduction
+        )
+        return b.cast(y, data.dtype)
+
+
+@operator("Scatter", since=9)
+@dataclass(frozen=True, slots=True)
+class Scatter(Op):
+    """The old name of ScatterElements without reduction. Source: ONNX Scatter-9."""
+
+    axis: int = 0
+
+    def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
+        """The type of the data."""
+        return ScatterElements(self.axis).infer(data, indices, updates)
+
+    def lower(self, b: Builder, data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+        """As ScatterElements."""
+        return ScatterElements(self.axis).lower(b, data, indices, updates)
+
+
+@operator("ScatterND", since=18)
+@dataclass(frozen=True, slots=True)
+class ScatterND(Op):
+    """``data`` with slices replaced or combined. Source: ONNX ScatterND-18."""
+
+    reduction: str = "none"
+
+    def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
+        """The type of the data."""
+        if indices.dtype is not DType.INT64:
+            raise ShapeError(f"indices must be int64, not {indices.dtype}")
+        _check_reduction(self.reduction, data.dtype)
+        if data.dtype is not updates.dtype:
+            raise ShapeError(f"data is {data.dtype}, updates are {updates.dtype}")
+        if indices.rank == 0 or data.rank == 0:
+            raise ShapeError("data and indices must have at least one axis")
+        length = indices.shape[-1]
+        if not isinstance(length, int) or length == 0:
+            raise Refuse("the length of the index vectors must be known and at least 1")
+        if length > data.rank:
+            raise ShapeError(f"index vectors of {length} do not fit {data}")
+        expected = indices.shape[:-1] + data.shape[length:]
+        if len(expected) != updates.rank:
+            raise ShapeError(f"updates have {updates.rank} axes, expected {len(expected)}")
+        for e, u in zip(expected, updates.shape, strict=True):
+            require_equal(e, u, "updates must have the shape of the indexed slices")
+        return TensorType(data.dtype, data.shape)
+
+    def lower(self, b: Builder, data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+        """A sequential kernel over a copy."""
+        compute = data.dtype.compute
+        y = kernels.scatter_nd(
+            b, b.cast(data, compute), indices, b.cast(updates, compute), self.reduction
+        )
+        return b.cast(y, data.dtype)

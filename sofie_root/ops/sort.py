@@ -1,0 +1,166 @@
+"""Ordering and counting along an axis: TopK, NonZero, Unique, CumSum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sofie_root.errors import ShapeError
+from sofie_root.ir import (
+    Dim,
+    DType,
+    Op,
+    Refuse,
+    TensorType,
+    operator,
+    require_at_most,
+    runtime_size,
+)
+from sofie_root.ir.dim import floordiv, mod
+from sofie_root.kernels import scan, sort
+from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.expr import Expr, as_index, index, select
+from sofie_root.program.program import contiguous_strides
+
+from .checks import as_axis
+
+
+@operator("TopK", since=11)
+@dataclass(frozen=True, slots=True)
+class TopK(Op):
+    """The ``k`` largest or smallest elements along an axis, with positions. Source: ONNX TopK-11.
+
+    Equal elements come in the order of their positions; NaN counts as larger than every number.
+    Without ``sorted`` any order is allowed, and this is one.
+    """
+
+    axis: int = -1
+    largest: int = 1
+    sorted: int = 1
+
+    def infer(self, x: TensorType, k: TensorType) -> tuple[TensorType, TensorType]:
+        """Values and indices; the axis has ``k`` elements, known only at run time if computed."""
+        if k.dtype is not DType.INT64 or k.numel != 1:
+            raise ShapeError(f"k must be one int64, not {k}")
+        if x.dtype is DType.BOOL:
+            raise ShapeError("bool cannot be ordered")
+        axis = as_axis(self.axis, x.rank)
+        size: Dim = runtime_size(0, axis) if k.value is None else k.value[0]
+        if k.value is not None:
+            if isinstance(size, int) and size < 0:
+                raise ShapeError(f"k is {size}")
+            require_at_most(size, x.shape[axis], "k must not exceed the size of the axis")
+        shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+        return TensorType(x.dtype, shape), TensorType(DType.INT64, shape)
+
+    def lower(self, b: Builder, x: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """One kernel."""
+        axis = as_axis(self.axis, x.rank)
+        size = b.outputs[0].shape[axis]
+        if k.type.value is None:
+            extent = x.shape[axis]
+            asked = k[(0,) * k.rank]
+            # A size is checked like an index into 0 ... extent, but a negative one must not wrap.
+            checked = select(asked < 0, index(extent + 1), asked)
+            b.bind(size, index(as_index(checked, extent + 1)))
+        values, positions = sort.top_k(
+            b, b.cast(x, x.dtype.compute), axis, size, bool(self.largest)
+        )
+        return b.cast(values, x.dtype), positions
+
+
+@operator("NonZero", since=13)
+@dataclass(frozen=True, slots=True)
+class NonZero(Op):
+    """Index vectors of the elements that are not zero, one column each. Source: ONNX NonZero-13."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        """``[rank, number of non-zero elements]``."""
+        return TensorType(DType.INT64, (x.rank, runtime_size(0, 1)))
+
+    def lower(self, b: Builder, x: Tensor) -> Tensor:
+        """The flat positions, then a loop per axis that takes the index apart."""
+        size = b.outputs[0].shape[1]
+        positions = sort.true_positions(b, x, size)
+        strides, numel = contiguous_strides(x.shape), x.type.numel
+
+        if x.rank == 0:
+            return b.loop((0, size), lambda *_: index(0))
+
+        def along(axis: int, i: Dim) -> Expr:
+            at = as_index(positions[i], numel)
+            return index(mod(floordiv(at, strides[axis]), x.shape[axis]))
+
+        return b.pieces(
+            (x.rank, size),
+            DType.INT64,
+            [
+                ((axis, 0), (1, size), lambda _, i, axis=axis: along(axis, i))
+                for axis in range(x.rank)
+            ],
+        )
+
+
+@operator("Unique", since=11)
+@dataclass(frozen=True, slots=True)
+class Unique(Op):
+    """The distinct elements or slices of a tensor. Source: ONNX Unique-11."""
+
+    axis: int | None = None
+    sorted: int = 1
+
+    def infer(self, x: TensorType) -> tuple[TensorType, TensorType, TensorType, TensorType]:
+        """Distinct slices, their first positions, the slice at each position, and the counts."""
+        axis = 0 if self.axis is None else as_axis(self.axis, x.rank)
+        size = runtime_size(0, axis)
+        extent = x.numel if self.axis is None else x.shape[axis]
+        rest = () if self.axis is None else x.shape
+        vector = TensorType(DType.INT64, (size,))
+        y = TensorType(x.dtype, (*rest[:axis], size, *rest[axis + 1 :]))
+        return y, vector, TensorType(DType.INT64, (extent,)), vector
+
+    def lower(self, b: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A kernel that groups the slices, then loops that copy what was found."""
+        y = b.cast(x, x.dtype.compute)
+        if self.axis is None:
+            x, y, axis = b.reshape(x, (x.type.numel,)), b.reshape(y, (x.type.numel,)), 0
+        else:
+            axis = as_axis(self.axis, x.rank)
+        size = runtime_size(0, axis)
+        first, counts, inverse = sort.unique(b, y, axis, bool(self.sorted), size)
+        extent = x.shape[axis]
+        distinct = b.loop(
+            (*x.shape[:axis], size, *x.shape[axis + 1 :]),
+            lambda *i: x[(*i[:axis], as_index(first[i[axis]], extent), *i[axis + 1 :])],
+            x.dtype,
+        )
+        places, numbers = (b.loop((size,), lambda i, t=t: t[i]) for t in (first, counts))
+        return distinct, places, inverse, numbers
+
+
+@operator("CumSum", since=14)
+@dataclass(frozen=True, slots=True)
+class CumSum(Op):
+    """Sums up to each position along an axis. Source: ONNX CumSum-14."""
+
+    exclusive: int = 0
+    reverse: int = 0
+
+    def infer(self, x: TensorType, axis: TensorType) -> TensorType:
+        """The type of ``x``."""
+        self._axis(x, axis)
+        return TensorType(x.dtype, x.shape)
+
+    def _axis(self, x: TensorType, axis: TensorType) -> int:
+        if axis.numel != 1 or axis.dtype not in (DType.INT32, DType.INT64):
+            raise ShapeError(f"axis must be one integer, not {axis}")
+        value = None if axis.value is None else axis.value[0]
+        if not isinstance(value, int):
+            raise Refuse("the axis is computed at run time")
+        return as_axis(value, x.rank)
+
+    def lower(self, b: Builder, x: Tensor, axis: Tensor) -> Tensor:
+        """One kernel."""
+        along = self._axis(x.type, axis.type)
+        wide = b.cast(x, x.dtype.compute)
+        y = scan.cumulative_sum(b, wide, along, bool(self.exclusive), bool(self.reverse))
+        return b.cast(y, x.dtype)
