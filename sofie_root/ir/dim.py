@@ -15,6 +15,8 @@ from functools import cached_property, reduce
 from math import gcd
 from typing import Any, TypeAlias, Union
 
+import numpy as np
+
 Dim: TypeAlias = Union[int, "Poly"]
 Monomial: TypeAlias = tuple[tuple["Atom", int], ...]
 Lookup: TypeAlias = Callable[["Atom"], Any]
@@ -96,6 +98,8 @@ class FloorDiv(Atom):
     def evaluate(self, dims: tuple[Any, ...], lookup: Lookup) -> Any:
         if isinstance(dims[1], int) and dims[1] == 0:
             return 0  # the size of an empty tensor; generated code does the same
+        if isinstance(dims[1], np.ndarray):
+            return np.where(dims[1] == 0, 0, dims[0] // np.maximum(dims[1], 1))
         return dims[0] // dims[1]
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
@@ -124,6 +128,10 @@ class _Extremum(Atom):
         return f"{type(self).__name__.lower()}({', '.join(map(str, self.args))})"
 
 
+def _are_ints(a: Any, b: Any) -> bool:
+    return isinstance(a, int) and isinstance(b, int)
+
+
 class Min(_Extremum):
     """The smallest of its operands."""
 
@@ -131,7 +139,7 @@ class Min(_Extremum):
         return minimum(*dims)
 
     def evaluate(self, dims: tuple[Any, ...], lookup: Lookup) -> Any:
-        return reduce(lambda a, b: min(a, b), dims)
+        return reduce(lambda a, b: min(a, b) if _are_ints(a, b) else np.minimum(a, b), dims)
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
         pairs = [bounds(a) for a in self.args]
@@ -148,7 +156,7 @@ class Max(_Extremum):
         return maximum(*dims)
 
     def evaluate(self, dims: tuple[Any, ...], lookup: Lookup) -> Any:
-        return reduce(lambda a, b: max(a, b), dims)
+        return reduce(lambda a, b: max(a, b) if _are_ints(a, b) else np.maximum(a, b), dims)
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
         pairs = [bounds(a) for a in self.args]
