@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import FunctionProto, ModelProto, TypeProto, ValueInfoProto
 
 from sofie_root.errors import InputError, ModelError
@@ -72,7 +72,9 @@ def from_proto(
     """
     base = None if base_dir is None else Path(base_dir)
     graph = _import(model, name or model.graph.name or "model", base, dims, None)
-    graph.metadata["sha256"] = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    graph.metadata["sha256"] = hashlib.sha256(
+        model.SerializeToString(deterministic=True)
+    ).hexdigest()
     graph.metadata["source"] = ""
     return graph
 
@@ -117,8 +119,8 @@ def _opsets(model: ModelProto) -> dict[str, int]:
     version = opsets.get("", NEWEST_OPSET)
     if version > NEWEST_OPSET:
         raise ModelError(
-            f"uses opset {version}; the installed onnx {onnx.__version__} knows up to {NEWEST_OPSET}: "
-            "pip install --upgrade onnx"
+            f"uses opset {version}, the installed onnx {onnx.__version__} knows up to "
+            f"{NEWEST_OPSET}; upgrade it: pip install --upgrade onnx"
         )
     if version < OLDEST_OPSET:
         raise ModelError(f"uses opset {version}; export it again with opset 7 or newer")
@@ -130,7 +132,9 @@ def _functions(model: ModelProto) -> dict[FunctionKey, FunctionProto]:
     for function in model.functions:
         key = (normal_domain(function.domain), function.name, function.overload)
         if key in functions:
-            raise ModelError(f"defines the function {function.name!r} twice; export the model again")
+            raise ModelError(
+                f"defines the function {function.name!r} twice; export the model again"
+            )
         functions[key] = function
     return functions
 
@@ -143,7 +147,9 @@ def _inputs(
     names = [i.name for i in inputs]
     for name in names:
         if not name or names.count(name) > 1:
-            raise ModelError(f"input {name!r} is declared twice or has no name; export the model again")
+            raise ModelError(
+                f"input {name!r} is declared twice or has no name; export the model again"
+            )
     graph.inputs = tuple(names)
     used = {d.dim_param for i in inputs for d in i.type.tensor_type.shape.dim}
     symbols: dict[str, None] = {}
@@ -173,7 +179,9 @@ def _input_type(
         raise Refuse(f"element type {type_name(tensor.elem_type)} is not supported")
     if not tensor.HasField("shape"):
         raise Refuse("has no declared shape; export the model with one (its dims may be symbolic)")
-    shape = [_dim(d, f"{value.name}_dim{k}", used, symbols, dims) for k, d in enumerate(tensor.shape.dim)]
+    shape = [
+        _dim(d, f"{value.name}_dim{k}", used, symbols, dims) for k, d in enumerate(tensor.shape.dim)
+    ]
     return TensorType(dtype, tuple(shape))
 
 

@@ -1,7 +1,7 @@
 """Builds the Graph of an ONNX model: one pass over the nodes in the order of their data.
 
-Nodes are typed as they are added, so that what depends on types can be resolved on the way: older nodes
-are upgraded, functions are expanded, ``If`` with a known condition is inlined. Whatever cannot be
+Nodes are typed as they are added, so that what depends on types can be resolved on the way: older
+nodes are upgraded, functions are expanded, ``If`` with a known condition is inlined. What cannot be
 translated is collected, and named in one error at the end.
 """
 
@@ -147,7 +147,9 @@ class Importer:
             raise ModelError(f"output {name!r} is declared twice or has no name", file=self.file)
         if not scope.has(name):
             raise ModelError(
-                "is an output, but nothing writes it; export the model again", tensor=name, file=self.file
+                "is an output, but nothing writes it; export the model again",
+                tensor=name,
+                file=self.file,
             )
         value = self._read(name, scope)
         assert value is not None, name  # only inputs of functions can be omitted
@@ -176,7 +178,9 @@ class Importer:
             value = scope.values[name] = self._new_value(name, scope)
             try:
                 dense = isinstance(tensor, TensorProto)
-                self._constant(value, self.reader.array(tensor) if dense else self.reader.dense(tensor))
+                self._constant(
+                    value, self.reader.array(tensor) if dense else self.reader.dense(tensor)
+                )
             except Refuse as reason:
                 self.refuse(name, "initializer", str(reason))
                 self.unknown.add(value)
@@ -362,15 +366,18 @@ class Importer:
             raise ModelError(f"functions call each other in a cycle: {cycle}")
         if len(call.inputs) > len(body.input) or len(call.outputs) > len(body.output):
             raise ModelError(
-                f"is called with {len(call.inputs)} inputs and {len(call.outputs)} outputs, the function "
-                f"has {len(body.input)} and {len(body.output)}"
+                f"is called with {len(call.inputs)} inputs and {len(call.outputs)} outputs, "
+                f"the function has {len(body.input)} and {len(body.output)}"
             )
         given = [*call.inputs, *[None] * (len(body.input) - len(call.inputs))]
         schema = newest_schema(call.domain, call.op_type)
         attributes = {a.name: attribute_value(a) for a in body.attribute_proto}
         attributes.update((a, default_of(schema, a)) for a in body.attribute)
         inner = Scope(
-            opsets={**scope.opsets, **{normal_domain(o.domain): o.version for o in body.opset_import}},
+            opsets={
+                **scope.opsets,
+                **{normal_domain(o.domain): o.version for o in body.opset_import},
+            },
             values=dict(zip(body.input, given, strict=True)),
             names={i: o for i, o in zip(body.output, call.outputs, strict=False) if o is not None},
             attributes={**attributes, **call.attributes},
@@ -420,7 +427,9 @@ class Importer:
         inner = Scope(
             opsets=scope.opsets,
             tensors=initializers(graph),
-            names={i.name: o for i, o in zip(graph.output, raw.outputs, strict=True) if o is not None},
+            names={
+                i.name: o for i, o in zip(graph.output, raw.outputs, strict=True) if o is not None
+            },
             attributes=scope.attributes,
             prefix=f"{raw.name}/",
             origin=raw.name if scope.origin is None else scope.origin,
@@ -438,12 +447,14 @@ class Importer:
         self.unknown.update(o for o in outputs if o is not None)
 
     def _survey(self, raw: RawNode, scope: Scope) -> None:
-        """Looks only whether the operator is known: its inputs come from a node that was refused."""
+        """Checks only that the operator is known: its inputs come from a refused node."""
         if not can_translate(raw.domain, raw.op_type):
             raise Refuse(unknown_operator(raw))
         self._mark_unknown(raw.outputs)
 
-    def _survey_nodes(self, protos: Iterable[NodeProto], inside: str, seen: set[FunctionKey]) -> None:
+    def _survey_nodes(
+        self, protos: Iterable[NodeProto], inside: str, seen: set[FunctionKey]
+    ) -> None:
         """Refuses the unknown operators of a subgraph that is not going to be imported."""
         for proto in protos:
             domain = normal_domain(proto.domain)

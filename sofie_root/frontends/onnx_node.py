@@ -1,21 +1,24 @@
-"""A node of an ONNX file with its attributes as Python values, checked against ONNX's own schema."""
+"""A node of an ONNX file, its attributes as Python values, checked against ONNX's own schema."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 from onnx import AttributeProto, FunctionProto, NodeProto, TypeProto, defs, helper
 
 from sofie_root.errors import ModelError
 from sofie_root.ir import DType, Poly, Refuse, TensorType
 
+Schema: TypeAlias = Any
+"""``onnx.defs.OpSchema``, whose type stub lacks half of its members."""
+
 NEWEST_OPSET = int(defs.onnx_opset_version())
 
 OLD_ATTRIBUTES = frozenset({"broadcast", "axis", "consumed_inputs", "is_test", "output_sequence"})
-"""Attributes from before opset 7 that exporters kept writing; the upgrade gives them their meaning."""
+"""Attributes from before opset 7 that exporters kept writing; the upgrade knows what they mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,8 @@ def normal_domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-@lru_cache(maxsize=None)
-def schema_of(domain: str, op_type: str, version: int) -> defs.OpSchema | None:
+@cache
+def schema_of(domain: str, op_type: str, version: int) -> Schema | None:
     """ONNX's definition of an operator at an opset version, None where there is none."""
     if not defs.has(op_type, domain):
         return None
@@ -107,7 +110,7 @@ def schema_of(domain: str, op_type: str, version: int) -> defs.OpSchema | None:
         return None
 
 
-def newest_schema(domain: str, op_type: str) -> defs.OpSchema | None:
+def newest_schema(domain: str, op_type: str) -> Schema | None:
     """ONNX's newest definition of an operator."""
     return schema_of(domain, op_type, 2**31 - 1)
 
@@ -147,8 +150,8 @@ def check_form(node: RawNode) -> None:
             )
         if not _fits(declared.type, value):
             raise ModelError(
-                f"attribute {name!r} has the wrong type, {declared.type.name.lower()} was expected; "
-                "export the model again"
+                f"attribute {name!r} has the wrong type, {declared.type.name.lower()} was "
+                "expected; export the model again"
             )
     missing = [n for n, a in schema.attributes.items() if a.required and n not in node.attributes]
     if missing:
@@ -156,12 +159,12 @@ def check_form(node: RawNode) -> None:
 
 
 def _moved(node: RawNode) -> bool:
-    """Whether the node has attributes that became inputs (or the other way round) in another opset."""
+    """Whether the node has attributes that are inputs in its own opset, or the other way round."""
     schema = schema_of(node.domain, node.op_type, node.version)
     return schema is not None and any(n not in schema.attributes for n in node.attributes)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _in_any_version(domain: str, op_type: str, attribute: str) -> bool:
     return any(
         attribute in s.attributes
@@ -170,7 +173,7 @@ def _in_any_version(domain: str, op_type: str, attribute: str) -> bool:
     )
 
 
-def _fits(kind: defs.OpSchema.AttrType, value: Any) -> bool:
+def _fits(kind: Any, value: Any) -> bool:
     name = kind.name
     if isinstance(value, tuple):
         element = {"INTS": int, "FLOATS": float, "STRINGS": str}.get(name)
@@ -182,7 +185,7 @@ def _fits(kind: defs.OpSchema.AttrType, value: Any) -> bool:
     return type(value).__name__ == proto.get(name)
 
 
-def default_of(schema: defs.OpSchema | None, attribute: str) -> Any:
+def default_of(schema: Schema | None, attribute: str) -> Any:
     """The default value of an attribute in ONNX's definition, None where it has none."""
     if schema is None or attribute not in schema.attributes:
         return None
@@ -207,15 +210,15 @@ def check_types(node: RawNode, types: Sequence[TensorType | None]) -> None:
         text = f"tensor({_ONNX_NAME.get(type_.dtype, str(type_.dtype))})"
         if text not in formal.types:
             raise ModelError(
-                f"input {position} ({formal.name}) is {type_.dtype}, which {node.op_type} does not take; "
-                "insert a Cast and export the model again"
+                f"input {position} ({formal.name}) is {type_.dtype}, which {node.op_type} does not "
+                "take; insert a Cast and export the model again"
             )
         if not formal.is_homogeneous:
             continue
         first = bound.setdefault(formal.type_str, type_)
         if first.dtype is not type_.dtype:
             raise ModelError(
-                f"input {position} ({formal.name}) is {type_.dtype}, but another input is {first.dtype}; "
+                f"input {position} ({formal.name}) is {type_.dtype}, another is {first.dtype}; "
                 "they must agree: insert a Cast and export the model again"
             )
 
@@ -224,7 +227,7 @@ _ONNX_NAME = {DType.FLOAT: "float", DType.DOUBLE: "double"}
 
 
 def schema_function(node: RawNode, types: Sequence[TensorType | None]) -> FunctionProto | None:
-    """The function body that ONNX's newest definition gives for this node, None where it has none."""
+    """The function body that ONNX gives for this node of the newest opset, else None."""
     schema = newest_schema(node.domain, node.op_type)
     if schema is None:
         return None
@@ -246,14 +249,13 @@ def schema_function(node: RawNode, types: Sequence[TensorType | None]) -> Functi
 def _proto(node: RawNode) -> NodeProto:
     """A NodeProto of the (upgraded) node with its values for attributes."""
     attributes = {k: v for k, v in node.attributes.items() if v != ()}
-    proto = helper.make_node(
+    return helper.make_node(
         node.op_type,
         [i or "" for i in node.inputs],
         [o or "" for o in node.outputs],
         domain=node.domain,
         **attributes,
     )
-    return proto
 
 
 def _type_proto(type_: TensorType) -> TypeProto:

@@ -11,7 +11,7 @@ from sofie_root.errors import ModelError
 
 
 def topological(nodes: Sequence[NodeProto], known: Callable[[str], bool]) -> list[NodeProto]:
-    """The nodes so that every value is written before it is read; the file's order where that allows it.
+    """The nodes so that every value is written before it is read; else in the file's order.
 
     Args:
         nodes: in the file's order, which may be any.

@@ -8,7 +8,6 @@ from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from onnx import SparseTensorProto, TensorProto
@@ -32,8 +31,8 @@ class TensorReader:
     """Turns the tensors of one model into arrays.
 
     Args:
-        base_dir: folder of the model, the only place external data may lie in; None where the model did
-            not come from a file.
+        base_dir: folder of the model, the only place external data may lie in; None where the model
+            did not come from a file.
         file: path for error messages.
     """
 
@@ -52,7 +51,9 @@ class TensorReader:
         shape = self._shape(tensor.dims, tensor.name)
         count = prod(shape)
         if tensor.HasField("segment"):
-            raise Refuse("tensors in segments are not supported; save the model again with onnx.save")
+            raise Refuse(
+                "tensors in segments are not supported; save the model again with onnx.save"
+            )
         if tensor.data_location == TensorProto.EXTERNAL:
             data = self._external(tensor, count * dtype.size)
             return self._from_bytes(data, dtype, shape)
@@ -73,7 +74,7 @@ class TensorReader:
             )
         if dtype in (DType.FLOAT16, DType.BFLOAT16):  # stored as bit patterns
             bits = np.array(values, dtype=np.int64).astype(np.uint16)
-            return bits.view(dtype.numpy).reshape(shape)
+            return self._from_bytes(bits.tobytes(), dtype, shape)
         if dtype in (DType.FLOAT, DType.DOUBLE, DType.UINT64, DType.UINT32):
             return np.array(values, dtype=dtype.numpy).reshape(shape)
         return np.array(values, dtype=np.int64).astype(dtype.numpy).reshape(shape)
@@ -94,7 +95,9 @@ class TensorReader:
         else:
             extents = shape
         if indices.shape != (len(values), len(extents)):
-            raise self._error(name, f"{len(values)} sparse values have indices of shape {indices.shape}")
+            raise self._error(
+                name, f"{len(values)} sparse values have indices of shape {indices.shape}"
+            )
         if np.any(indices < 0) or np.any(indices >= np.array(extents, dtype=np.int64)):
             raise self._error(name, f"a sparse index lies outside the shape {list(shape)}")
         result = np.zeros(extents, dtype=dtype.numpy)
@@ -110,12 +113,10 @@ class TensorReader:
         return shape
 
     def _from_bytes(self, data: bytes, dtype: DType, shape: tuple[int, ...]) -> Array:
+        """The array on these little-endian bytes; any byte but 0 is true."""
         if dtype is DType.BOOL:
-            return (np.frombuffer(data, dtype=np.uint8) != 0).reshape(shape)
-        stored = dtype.numpy
-        if stored != np.dtype(ml_dtypes.bfloat16):
-            stored = stored.newbyteorder("<")
-        return np.frombuffer(data, dtype=stored).astype(dtype.numpy, copy=False).reshape(shape)
+            return np.not_equal(np.frombuffer(data, dtype=np.uint8), 0).reshape(shape)
+        return np.frombuffer(data, dtype=dtype.numpy).reshape(shape)
 
     def _external(self, tensor: TensorProto, size: int) -> bytes:
         entries = {e.key: e.value for e in tensor.external_data}
@@ -124,7 +125,9 @@ class TensorReader:
             offset = int(entries.get("offset") or 0)
             length = int(entries.get("length") or size)
         except ValueError:
-            raise self._error(tensor.name, "offset or length of its external data is no number") from None
+            raise self._error(
+                tensor.name, "offset or length of its external data is no number"
+            ) from None
         if length != size:
             raise self._error(tensor.name, f"needs {size} bytes, its external data says {length}")
         try:
@@ -169,7 +172,7 @@ class TensorReader:
         if not resolved.is_relative_to(base) or not resolved.is_file():
             raise self._error(
                 name,
-                f"its external data {location!r} is a link out of the model's folder or no plain file",
+                f"its external data {location!r} is a link out of the model's folder or no file",
             )
         return resolved
 

@@ -1,7 +1,7 @@
 """Nodes of older opsets rewritten to the newest one, by one small adapter per change of ONNX.
 
-Most changes only moved an attribute to an input: those are rows of ``MOVED``. Such a row applies at any
-opset, so that files which carry the old attribute under a new opset number keep its old meaning.
+Most changes only moved an attribute to an input: those are rows of ``MOVED``. Such a row applies at
+any opset, so that files which carry the old attribute under a new opset number keep its meaning.
 """
 
 from __future__ import annotations
@@ -78,15 +78,11 @@ class Move:
 
 
 _AXES = Move("axes", 1)
+_REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 MOVED: dict[str, tuple[Move, ...]] = {
     "Squeeze": (_AXES,),
     "Unsqueeze": (_AXES,),
-    **{
-        f"Reduce{kind}": (_AXES,)
-        for kind in (
-            "L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare",
-        )
-    },  # fmt: skip
+    **{f"Reduce{kind}": (_AXES,) for kind in _REDUCTIONS},
     "Clip": (Move("min", 1, None, True), Move("max", 2, None, True)),
     "Pad": (Move("pads", 1), Move("value", 2, None, True)),
     "Slice": (Move("starts", 1), Move("ends", 2), Move("axes", 3)),
@@ -132,7 +128,9 @@ def adapter(until: int, *operators: str) -> Callable[[Adapter], Adapter]:
     return register
 
 
-@adapter(7, "Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu")
+@adapter(
+    7, "Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"
+)
 def _limited_broadcast(node: RawNode, emitter: Emitter) -> RawNode:
     """Opset 6: the second operand was aligned at ``axis``, and only if ``broadcast`` was set."""
     axis = node.attributes.get("axis")
@@ -178,7 +176,7 @@ def _training_outputs(node: RawNode, emitter: Emitter) -> RawNode:
 
 @adapter(13, "Softmax", "LogSoftmax", "Hardmax")
 def _flattened_softmax(node: RawNode, emitter: Emitter) -> RawNode:
-    """Before opset 13, all axes from ``axis`` on were normalised together, and the default was 1."""
+    """Before opset 13, all axes from ``axis`` on were normalised together; the default was 1."""
     x = node.input(0)
     if x is None:
         return node
@@ -241,9 +239,13 @@ def _scale_per_group(node: RawNode, emitter: Emitter) -> RawNode:
     x, groups = node.input(0), int(node.attributes.get("num_groups", 1))
     channels = emitter.type(x).shape[1] if x is not None and emitter.type(x).rank > 1 else None
     if not isinstance(channels, int) or groups < 1 or channels % groups:
-        raise Refuse(f"GroupNormalization of {channels} channels in {groups} groups is not supported")
+        raise Refuse(
+            f"GroupNormalization of {channels} channels in {groups} groups is not supported"
+        )
     axes = emitter.constant(np.array([1], dtype=np.int64), f"{node.name}/axes")
-    spread = emitter.constant(np.array([groups, channels // groups], dtype=np.int64), f"{node.name}/spread")
+    spread = emitter.constant(
+        np.array([groups, channels // groups], dtype=np.int64), f"{node.name}/spread"
+    )
     flat = emitter.constant(np.array([channels], dtype=np.int64), f"{node.name}/channels")
     for position in (1, 2):
         given = node.input(position)

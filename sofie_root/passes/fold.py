@@ -1,0 +1,109 @@
+"""What is known when generating becomes a constant: sizes first, then whole nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sofie_root.errors import SofieError
+from sofie_root.ir import Graph, Node, TensorType
+from sofie_root.lowering.interpret import evaluate
+
+from .rewrite import Array, PassResult, Sweep
+
+SMALL = 1 << 20
+"""Results up to this many bytes are folded whatever they are made from."""
+
+GROWTH = 8
+"""Larger results are folded if they are at most so many times larger than their inputs."""
+
+REPEATING = frozenset({"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Range", "Tile"})
+"""Operators that only repeat data: folding a large result would store it for nothing."""
+
+
+def propagate_shapes(graph: Graph) -> PassResult:
+    """Replaces integer tensors whose elements are known numbers by constants.
+
+    Type inference has carried sizes through Shape, Gather, Concat and the like already; where
+    symbols are left, the value is computed from the dims when the model runs.
+    """
+    sweep = Sweep(graph)
+    for original in graph.nodes:
+        node = sweep.resolve(original)
+        for output in node.outputs:
+            array = None if output is None else _known(sweep.type(output))
+            if output is not None and array is not None and sweep.uses[output]:
+                sweep.replace(output, sweep.constant(output, array))
+                sweep.change(node, f"{output!r} is known to be {_short(array)}")
+        sweep.keep(node)
+    return sweep.result()
+
+
+def _known(type_: TensorType) -> Array | None:
+    """The content of a tensor all of whose elements are numbers."""
+    shape = tuple(d for d in type_.shape if isinstance(d, int))
+    values = [d for d in type_.value or () if isinstance(d, int)]
+    if type_.value is None or len(shape) < type_.rank or len(values) < len(type_.value):
+        return None
+    return np.array(values, dtype=object).astype(type_.dtype.numpy).reshape(shape)
+
+
+def _short(array: Array) -> str:
+    values = array.ravel()[:8].tolist()
+    return f"{array.tolist()}" if array.size <= 8 else f"{values}... ({array.size} elements)"
+
+
+def fold_constants(graph: Graph) -> PassResult:
+    """Computes the nodes all of whose inputs are constants, with the NumPy interpreter."""
+    sweep = Sweep(graph)
+    for original in graph.nodes:
+        node = sweep.resolve(original)
+        inputs = [i for i in node.inputs if i is not None]
+        wanted = [o for o in node.outputs if o is not None and sweep.uses[o]]
+        if not wanted or any(i not in sweep.graph.constants for i in inputs):
+            sweep.keep(node)
+            continue
+        reason = _too_large(sweep, node, inputs)
+        if reason is None:
+            try:
+                results = evaluate_node(node, sweep.graph)
+            except (SofieError, IndexError, NotImplementedError) as error:
+                reason = f"cannot be computed now: {error}"
+        if reason is not None:
+            sweep.refuse(node, reason)
+            sweep.keep(node)
+            continue
+        for output in wanted:
+            sweep.replace(output, sweep.constant(output, results[output]))
+        sweep.change(node, "is computed from constants when generating")
+    return sweep.result()
+
+
+def evaluate_node(node: Node, graph: Graph) -> dict[str, Array]:
+    """The outputs of a node whose inputs are all constants of ``graph``."""
+    inputs = {i for i in node.inputs if i is not None}
+    outputs = [o for o in node.outputs if o is not None]
+    single = Graph(
+        graph.name,
+        (),
+        {o: o for o in outputs},
+        [node],
+        {name: graph.types[name] for name in (*inputs, *outputs)},
+        {name: graph.constants[name] for name in inputs},
+    )
+    return evaluate(single, {})
+
+
+def _too_large(sweep: Sweep, node: Node, inputs: list[str]) -> str | None:
+    """Why the result would take too much space, None where it does not."""
+    size = 0
+    for output in node.outputs:
+        if output is not None:
+            type_ = sweep.type(output)
+            if not isinstance(type_.numel, int):
+                return "its size is only known at run time"
+            size += type_.numel * type_.dtype.size
+    source = sum(sweep.graph.constants[i].nbytes for i in inputs)
+    growth = 1 if node.op.name in REPEATING else GROWTH
+    if size <= max(SMALL, growth * source):
+        return None
+    return f"the result would take {size} bytes, {source} bytes are enough to compute it"
