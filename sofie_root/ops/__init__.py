@@ -1,5 +1,31 @@
 """The operators of ONNX, one class each; importing this package fills ``ir.OPERATORS``."""
 
-from . import activations, elementwise, gemm
+from . import (
+    activations,
+    conv,
+    create,
+    elementwise,
+    gather,
+    gemm,
+    normalization,
+    reduce,
+    scatter,
+    shape,
+    slicing,
+    sort,
+)
 
-__all__ = ["activations", "elementwise", "gemm"]
+__all__ = [
+    "activations",
+    "conv",
+    "create",
+    "elementwise",
+    "gather",
+    "gemm",
+    "normalization",
+    "reduce",
+    "scatter",
+    "shape",
+    "slicing",
+    "sort",
+]
