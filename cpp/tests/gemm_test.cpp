@@ -5,8 +5,6 @@
 
 #include "check.hpp"
 
-using sofie::fixed;
-
 template <class T>
 std::vector<T> pack(const std::vector<T>& b, std::size_t n, std::size_t k) {
   std::vector<T> p(sofie::packed_size(n, k), T(0));
@@ -40,7 +38,7 @@ void test_gemm(M m, N n, K k) {
         check::fail("gemm %zu %zu %zu [%zu][%zu]: %g, want %g", std::size_t(m), std::size_t(n),
                     std::size_t(k), i, j, double(c[i * ldc + j]), double(want));
     }
-    sofie::gemm(fixed<1>{}, n, k, a.data() + i * lda, lda, p.data(), one.data(), n, bias_of);
+    sofie::gemm(sofie::fixed<1>{}, n, k, a.data() + i * lda, lda, p.data(), one.data(), n, bias_of);
     if (n != 0 && std::memcmp(one.data(), &c[i * ldc], n * sizeof(T)) != 0)
       check::fail("gemm: row depends on m");
   }
@@ -80,10 +78,10 @@ int main() {
   }
   test_gemm<float>(std::size_t(30), std::size_t(37), std::size_t(2500));
   test_gemm<float>(std::size_t(1), std::size_t(300), std::size_t(7));
-  test_gemm<float>(std::size_t(300), fixed<50>{}, fixed<50>{});
-  test_gemm<float>(fixed<1>{}, fixed<200>{}, fixed<20>{});
-  test_gemm<float>(fixed<5>{}, fixed<1>{}, fixed<1>{});
-  test_gemm<float>(fixed<15>{}, fixed<64>{}, fixed<3>{});
+  test_gemm<float>(std::size_t(300), sofie::fixed<50>{}, sofie::fixed<50>{});
+  test_gemm<float>(sofie::fixed<1>{}, sofie::fixed<200>{}, sofie::fixed<20>{});
+  test_gemm<float>(sofie::fixed<5>{}, sofie::fixed<1>{}, sofie::fixed<1>{});
+  test_gemm<float>(sofie::fixed<15>{}, sofie::fixed<64>{}, sofie::fixed<3>{});
   for (int i = 0; i < 20; ++i) {
     test_gemm<double>(check::below(9), check::below(40), check::below(20));
     test_gemm<std::int64_t>(check::below(9), check::below(40), check::below(20));

@@ -52,7 +52,7 @@ enum class Kind { kNumber, kFixedArray, kArray, kUnsupported };
 template <class T, class = void>
 struct Column {
   static constexpr Kind kind = Kind::kUnsupported;
-  static constexpr std::size_t size = 0;
+  static constexpr std::size_t size = 1;  // so that it is its type that is reported, not a count
   using Value = float;
 };
 template <class T>
@@ -142,6 +142,7 @@ struct Plan {
   Misfit misfit = Misfit::kNone;
   std::size_t input = 0;   // of the misfit
   std::size_t column = 0;  // of the misfit
+  std::size_t found = 0;   // too few: how many values or arrays there are
 };
 
 /// Product of the sizes that are numbers.
@@ -208,6 +209,7 @@ constexpr Plan<inputs> attempt(const Inputs& input, const Columns& column, const
         ++source.count;
         ++next;
       }
+      plan.found = values;
       if (!open && values < fixed) plan.misfit = Misfit::kTooFew;
       if (values > fixed) plan.misfit = Misfit::kTooMany;
     } else {
@@ -216,6 +218,7 @@ constexpr Plan<inputs> attempt(const Inputs& input, const Columns& column, const
       source.layout = one && (axes > 1 || fixed != 1) ? Layout::kWhole : Layout::kObjects;
       source.count = counts != nullptr ? counts[i] : wanted;
       next += source.count;
+      plan.found = next > columns ? columns - source.first : source.count;
       if (source.count < wanted || next > columns) plan.misfit = Misfit::kTooFew;
       if (source.count > wanted) plan.misfit = Misfit::kTooMany;
     }
@@ -514,8 +517,7 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
             : std::to_string(fixed) + (fixed == 1 ? " array" : " arrays of equal length, or " + one_array);
     switch (kPlan.misfit) {
       case Misfit::kTooFew:
-        return input + " takes " + takes + ", and the " + std::to_string(sizeof...(Columns)) +
-               " columns do not give that many";
+        return input + " takes " + takes + "; the columns give " + std::to_string(kPlan.found);
       case Misfit::kTooMany:
         return label(kPlan.column < sizeof...(Columns) ? kPlan.column : sizeof...(Columns) - 1) +
                " is one too many: " + input + " takes " + takes;

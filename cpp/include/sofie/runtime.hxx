@@ -108,14 +108,13 @@ void run(Session& session, const std::size_t* dims, const void* const* in, void*
 }
 
 template <class Session, std::size_t... S>
-std::vector<std::size_t> computed_shape(const Session& session, std::size_t output, const std::size_t* dims,
-                                        std::index_sequence<S...>) {
-  return session.output_shape(output, dims[S]...);
+void prepare(Session& session, const std::size_t* dims, std::index_sequence<S...>) {
+  session.prepare(dims[S]...);
 }
 
 /// Writes the shape that an output (not a dynamic one) will have for these sizes.
 template <std::size_t output, class Session>
-void output_shape(const Session& session, const std::size_t* dims, std::size_t* shape) {
+void output_shape(Session& session, const std::size_t* dims, std::size_t* shape) {
   using Output = std::tuple_element_t<output, typename Session::Outputs>;
   static_assert(!Output::dynamic, "this size is known only after the run");
   if constexpr (has_expression<Output>()) {
@@ -348,7 +347,7 @@ void infer_to(Session& session, const std::size_t* dims, const void* const* in, 
 
 /// Number of elements that an output (not a dynamic one) will have, wherever the Session's code is.
 template <std::size_t output, class Session>
-std::size_t output_size(const Session& session, const std::size_t* dims) {
+std::size_t output_size(Session& session, const std::size_t* dims) {
   using Output = std::tuple_element_t<output, typename Session::Outputs>;
   std::array<std::size_t, Output::rank + 1> shape{};
   if constexpr (std::is_base_of<LibrarySession, Session>::value && has_expression<Output>()) {
