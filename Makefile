@@ -20,7 +20,7 @@ help:
 	@echo "make clean      remove $(VENV), caches and what the tutorials wrote"
 	@echo
 	@echo "They use $(VENV), made from PYTHON=$(PYTHON). If that Python can import ROOT, its ROOT is"
-	@echo "used; if not, the ROOT wheel is installed from PyPI (about 1 GB, once)."
+	@echo "used; if not, the ROOT wheel is installed from PyPI (a download of 250 MB)."
 
 demo: $(STAMP)
 	@$(BIN)/python tutorials/demo.py
