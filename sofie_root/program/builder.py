@@ -13,7 +13,7 @@ from sofie_root.ir.dim import Dim, Symbol, as_poly, at_least, floordiv, mod, pro
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
 
-from .expr import Expr, Load, cast
+from .expr import Call, Expr, Load, cast
 from .program import (
     Arg,
     Bind,
@@ -284,12 +284,12 @@ def _symbols(indices: Sequence[Dim]) -> tuple[Symbol, ...]:
 
 def _is_storage_view(value: Expr, dtype: DType) -> bool:
     """Whether this reads a 16-bit float, converts it to float and back: a plain view of the storage."""
-    if dtype.compute is dtype or not value.children():
+    if dtype.compute is dtype or not (isinstance(value, Call) and value.function == "cast"):
         return False
-    inner = value.children()[0]
-    return bool(inner.children()) and isinstance(inner.children()[0], Load) and (
-        inner.children()[0].dtype is dtype
-    )
+    (inner,) = value.args
+    if not (isinstance(inner, Call) and inner.function == "cast"):
+        return False
+    return isinstance(inner.args[0], Load) and inner.args[0].dtype is dtype
 
 
 def broadcast_index(out: Sequence[Dim], shape: Shape) -> tuple[Dim, ...]:
