@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from sofie_root.ir import Graph, Node, TensorType
-from sofie_root.ir.dim import Dim
+from collections.abc import Sequence
+
+from sofie_root.ir import Equality, Graph, Node, Symbol, TensorType
+from sofie_root.ir.dim import Dim, size_symbols
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.program import Buffer, Check, Program
+from sofie_root.program.program import Bind, Buffer, Check, Program
 
 
 def lower(graph: Graph) -> Program:
@@ -26,19 +28,37 @@ def lower(graph: Graph) -> Program:
         type_ = graph.types[name]
         program.buffers[name] = Buffer(name, type_.dtype, type_.shape, "input")
         tensors[name] = Tensor(type_, name, program)
-    for equality in graph.equalities:
-        program.statements.append(Check(equality.a, equality.b, equality.why))
+    sizes = set(graph.symbols())
+    checks = _check(program, graph.equalities, sizes)
     uses = graph.use_counts()
     for node in graph.nodes:
         for name in node.inputs:
             if name is not None and name not in tensors:
                 tensors[name] = _typed(builder.constant(graph.constants[name], name), graph.types[name])
+        start = len(program.statements)
         _lower_node(builder, node, graph.types, tensors, uses)
+        found = {s.symbol for s in program.statements[start:] if isinstance(s, Bind)}
+        if found:  # what is demanded of a size found at run time is checked once it is found
+            sizes |= found
+            checks = _check(program, checks, sizes)
     for public, value in graph.outputs.items():
         if value not in tensors:
             tensors[value] = builder.constant(graph.constants[value], value)
         program.outputs[public] = tensors[value].buffer
     return program
+
+
+def _check(
+    program: Program, equalities: Sequence[Equality], sizes: set[Symbol]
+) -> list[Equality]:
+    """Adds the checks of sizes that are known by now; returns those that must wait."""
+    waiting = []
+    for equality in equalities:
+        if sizes.issuperset(size_symbols((equality.a, equality.b))):
+            program.statements.append(Check(equality.a, equality.b, equality.why))
+        else:
+            waiting.append(equality)
+    return waiting
 
 
 def _lower_node(
