@@ -167,6 +167,9 @@ inline AlignedBytes read_weights(const std::string& path) {
   }
   unsigned char header[detail::kDatHeader];
   const std::size_t got = std::fread(header, 1, sizeof header, file.get());
+  if (std::ferror(file.get())) {
+    detail::weights_error(path, std::string("cannot be read: ") + std::strerror(errno));
+  }
   if (got >= 8 && std::memcmp(header, "SOFIEDAT", 8) != 0) {
     const bool root = std::memcmp(header, "root", 4) == 0;
     detail::weights_error(path,

@@ -1,0 +1,1 @@
+"""Files: the IR in ``.root``, packed weights in ``.dat``."""

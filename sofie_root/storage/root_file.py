@@ -1,0 +1,244 @@
+"""The IR in a ``.root`` file, written and read by uproot alone: no ROOT is needed.
+
+``sofie_ir`` is a TObjString with everything but the numbers, as JSON; TTree ``w/tN`` holds constant
+``N`` in its branch ``data``, one element per entry (bool as uint8, the 16-bit floats as uint16).
+ROOT C++ reads both with nothing but TFile. With ``generate(weights="root")`` the same file also
+carries the packed weights that the generated header reads, in TTree ``header/dat``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import uproot
+import xxhash
+
+from sofie_root.config import version
+from sofie_root.errors import SofieError, StorageError
+from sofie_root.ir import DType, Graph, Refuse, TensorType, verify
+
+from .atomic import replacing
+from .description import decode_graph, encode_graph
+
+Array = npt.NDArray[Any]
+Compression: TypeAlias = Literal["zstd", "lzma", "lz4", "zlib", "none"]
+
+FORMAT_VERSION = 1
+BASKET_BYTES = 16 << 20
+"""Most bytes that go into one basket: ROOT writes no object of more than 1 GB in one piece."""
+
+IMAGE_CHUNK = 4096
+"""Bytes per entry of ``header/dat``; ``weights_root.hxx`` expects the same."""
+
+_COMPRESSIONS: dict[str, uproot.compression.Compression | None] = {
+    "zstd": uproot.ZSTD(5),
+    "lzma": uproot.LZMA(5),
+    "lz4": uproot.LZ4(4),
+    "zlib": uproot.ZLIB(5),
+    "none": None,
+}
+
+
+def save(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    compression: Compression = "zstd",
+    weights: bytes | None = None,
+) -> None:
+    """Writes a graph to a ``.root`` file.
+
+    Args:
+        graph: what to write.
+        path: the file; an existing one is replaced.
+        compression: of the trees and of the description.
+        weights: bytes of a ``.dat`` file to store beside the graph, for a header that reads its
+            weights from this file.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if compression not in _COMPRESSIONS:
+        known = ", ".join(_COMPRESSIONS)
+        raise StorageError(
+            f"unknown compression {compression!r}; use one of {known}", file=str(path)
+        )
+    document: dict[str, Any] = {"format": FORMAT_VERSION, "producer": f"sofie_root {version()}"}
+    document |= encode_graph(graph)
+    document["constants"] = [
+        {"name": name, "checksum": _checksum(array)} for name, array in graph.constants.items()
+    ]
+    document["checksum"] = _checksum(_text(document))
+    with (
+        replacing(path) as temporary,
+        uproot.recreate(temporary, compression=_COMPRESSIONS[compression]) as file,
+    ):
+        file["sofie_ir"] = _text(document)
+        for number, array in enumerate(graph.constants.values()):
+            elements = _raw(array)
+            tree = file.mktree(f"w/t{number}", {"data": elements.dtype})
+            for part in _parts(elements):
+                tree.extend({"data": part})
+        if weights is not None:
+            padded = np.zeros((-(-len(weights) // IMAGE_CHUNK), IMAGE_CHUNK), np.uint8)
+            padded.reshape(-1)[: len(weights)] = np.frombuffer(weights, np.uint8)
+            tree = file.mktree("header/dat", {"data": np.dtype((np.uint8, (IMAGE_CHUNK,)))})
+            for part in _parts(padded):
+                tree.extend({"data": part})
+
+
+def load(path: str | os.PathLike[str]) -> Graph:
+    """Reads a graph from a ``.root`` file and verifies it.
+
+    Raises:
+        StorageError: the file is missing, cut off, damaged, no model, or of a newer format.
+        UnsupportedError: the graph uses operators that are not registered; names all of them.
+    """
+    with _reading(path) as file:
+        document = _document(file)
+        graph = decode_graph(document)
+        for number, constant in enumerate(document["constants"]):
+            name = constant["name"]
+            array = _read_constant(file, number, name, graph.types[name])
+            if _checksum(array) != constant["checksum"]:
+                raise StorageError("is damaged: its checksum does not match", tensor=name)
+            graph.constants[name] = array
+        try:
+            verify(graph)
+        except Refuse as reason:
+            raise StorageError(f"holds a graph that cannot be used: {reason}") from reason
+    return graph
+
+
+def read_weights(path: str | os.PathLike[str]) -> bytes:
+    """The ``.dat`` image stored in a ``.root`` file, as ``save(..., weights=image)`` got it.
+
+    Raises:
+        StorageError: the file is damaged or holds no packed weights.
+    """
+    with _reading(path) as file:
+        if "header/dat" not in file:
+            raise StorageError('has no packed weights; write it with generate(weights="root")')
+        image = _elements(file["header/dat"], np.dtype(np.uint8)).tobytes()
+        size = int.from_bytes(image[56:64], "little")  # of the .dat; the last entry is padded
+        return image[:size]
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    """The one JSON text of a document: sorted, without spaces, ASCII, no NaN."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _checksum(data: str | Array) -> str:
+    """XXH64 in hexadecimal; ROOT's baskets carry no checksum that would show a flipped bit."""
+    raw = data.encode() if isinstance(data, str) else _raw(data).data
+    return xxhash.xxh64_hexdigest(raw)
+
+
+def _raw(array: Array) -> Array:
+    """The elements in row-major order as a type that a TTree can hold."""
+    flat = np.ravel(array, order="C")
+    dtype = DType.from_numpy(flat.dtype)
+    return flat if dtype is None else flat.view(_tree_dtype(dtype))
+
+
+def _tree_dtype(dtype: DType) -> np.dtype[Any]:
+    """What a branch holds for an element type."""
+    if dtype is DType.BOOL:
+        return np.dtype(np.uint8)
+    if dtype in (DType.FLOAT16, DType.BFLOAT16):
+        return np.dtype(np.uint16)
+    return dtype.numpy
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    """Pieces along the first axis of at most ``BASKET_BYTES``."""
+    step = max(1, BASKET_BYTES // (array[:1].nbytes or 1))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """An open file; whatever goes wrong inside becomes an error that names the file."""
+    try:
+        size = Path(path).stat().st_size
+        with uproot.open(Path(path)) as file:
+            if size < file.file.fEND:
+                raise StorageError(f"is cut off: expected {file.file.fEND} bytes, found {size}")
+            yield file
+    except SofieError as error:
+        error.file = str(path)
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"cannot be read: {reason}", file=str(path)) from error
+    # uproot and the decoder meet arbitrary bytes here and raise whatever comes of them.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise StorageError(
+            f"is damaged, or is not a ROOT file of sofie_root ({reason})", file=str(path)
+        ) from error
+
+
+def _document(file: Any) -> dict[str, Any]:
+    """The checked description."""
+    if "sofie_ir" not in file:
+        raise StorageError("holds no sofie_root model: it has no object 'sofie_ir'")
+    document = json.loads(str(file["sofie_ir"]))
+    found = document["format"]
+    if found != FORMAT_VERSION:
+        writer = document.get("producer", "another program")
+        raise StorageError(
+            f"has format version {found}, written by {writer}; this sofie_root {version()} "
+            f"reads up to version {FORMAT_VERSION}: install a newer one"
+        )
+    stated = document.pop("checksum")
+    if stated != _checksum(_text(document)):
+        raise StorageError("is damaged: the checksum of its description does not match")
+    return dict(document)
+
+
+def _read_constant(file: Any, number: int, name: str, type_: TensorType) -> Array:
+    if f"w/t{number}" not in file:
+        raise StorageError(f"has no TTree 'w/t{number}'", tensor=name)
+    tree = file[f"w/t{number}"]
+    shape = [d for d in type_.shape if isinstance(d, int) and d >= 0]
+    if len(shape) != type_.rank:
+        raise StorageError(f"is a constant of unknown size: {type_}", tensor=name)
+    expected = math.prod(shape)
+    if tree.num_entries != expected:
+        raise StorageError(
+            f"expected {expected} elements, found {tree.num_entries} in 'w/t{number}'", tensor=name
+        )
+    elements = _elements(tree, _tree_dtype(type_.dtype))
+    if elements.size != expected:
+        raise StorageError(f"expected {expected} elements, found {elements.size}", tensor=name)
+    return elements.view(type_.dtype.numpy).reshape(shape)
+
+
+def _elements(tree: Any, dtype: np.dtype[Any]) -> Array:
+    """All elements of branch ``data``.
+
+    Basket by basket, so that memory is only taken for what the file really holds, whatever its
+    header promises.
+    """
+    branch = tree["data"]
+    found = branch.interpretation.numpy_dtype.base.newbyteorder("=")
+    if found != dtype:
+        raise StorageError(f"expected branch 'data' of {dtype} in {tree.name!r}, found {found}")
+    parts = [
+        branch.basket(k).array(branch.interpretation, library="np").reshape(-1)
+        for k in range(branch.num_baskets)
+    ]
+    return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
+
+
+__all__ = ["FORMAT_VERSION", "Compression", "load", "read_weights", "save"]
