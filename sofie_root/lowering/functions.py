@@ -1,7 +1,7 @@
 """The named functions of expressions in NumPy, with the semantics of ``cpp/include/sofie``.
 
-Integers wrap around, integer division truncates (by zero: 0), conversions from float to integer saturate,
-minimum and maximum propagate NaN.
+Integers wrap around, integer division truncates (by zero: 0), conversions from float to integer
+saturate, minimum and maximum propagate NaN.
 """
 
 from __future__ import annotations
@@ -17,57 +17,54 @@ Array = npt.NDArray[Any]
 
 
 def convert(x: Array, dtype: np.dtype[Any]) -> Array:
-    """``x`` as another dtype: float to integer saturates and makes NaN 0, anything to bool is ``x != 0``."""
+    """``x`` as another dtype: float to integer saturates and makes NaN 0, to bool is ``x != 0``."""
     if dtype == np.bool_:
         return np.asarray(x != 0)
-    if not np.issubdtype(dtype, np.integer) or x.dtype == np.bool_ or np.issubdtype(x.dtype, np.integer):
+    if not _is_integer(dtype) or x.dtype == np.bool_ or _is_integer(x.dtype):
         return x.astype(dtype)
-    limits = np.iinfo(dtype)
-    wide = x.astype(np.float64)
-    inside = (wide > float(limits.min) - 1.0) & (wide < float(limits.max) + 1.0)
-    if dtype.itemsize == 8:  # the largest integer is not a double: compare with the power of two above it
-        inside = (wide >= float(limits.min)) & (wide < float(limits.max))
-    safe = np.where(inside, wide, 0.0).astype(dtype)
-    return np.where(inside, safe, np.where(wide > 0, limits.max, np.where(wide < 0, limits.min, 0))).astype(dtype)
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    wide = np.trunc(x.astype(np.float64))
+    # high + 1 is a power of two, so exact where high itself may not be a double.
+    inside = (wide >= float(low)) & (wide < float(high + 1))
+    limit = np.where(wide > 0, dtype.type(high), np.where(wide < 0, dtype.type(low), dtype.type(0)))
+    return np.where(inside, np.where(inside, wide, 0.0).astype(dtype), limit)
 
 
-def _is_integer(x: Array) -> bool:
-    return bool(np.issubdtype(x.dtype, np.integer))
+def _is_integer(dtype: np.dtype[Any]) -> bool:
+    return bool(np.issubdtype(dtype, np.integer))
 
 
 def _divide(a: Array, b: Array) -> Array:
-    if not _is_integer(a):
-        return np.divide(a, b)
+    if not _is_integer(a.dtype):
+        return np.asarray(np.divide(a, b))
     divisor = np.where(b == 0, b.dtype.type(1), b)
-    quotient = np.floor_divide(a, divisor)
+    quotient = np.asarray(np.floor_divide(a, divisor))
     inexact = (quotient * divisor != a) & ((a < 0) != (divisor < 0))
     return np.where(b == 0, a.dtype.type(0), quotient + inexact.astype(a.dtype))
 
 
 def _remainder(a: Array, b: Array, function: Callable[[Array, Array], Array]) -> Array:
-    if not _is_integer(a):
+    if not _is_integer(a.dtype):
         return function(a, b)
     return np.where(b == 0, a.dtype.type(0), function(a, np.where(b == 0, b.dtype.type(1), b)))
 
 
 def _power(a: Array, b: Array) -> Array:
-    if not _is_integer(a):
-        return np.power(a, b.astype(a.dtype))
-    if not _is_integer(b):
+    if not _is_integer(a.dtype):
+        return np.asarray(np.power(a, b.astype(a.dtype)))
+    if not _is_integer(b.dtype):
         return convert(np.power(a.astype(np.float64), b.astype(np.float64)), a.dtype)
-    one = a.dtype.type(1)
-    negative = b < 0
-    result = np.power(a, np.where(negative, b.dtype.type(0), b).astype(np.int64), dtype=a.dtype, casting="unsafe")
-    if not np.any(negative):
-        return result
-    odd = np.asarray(b) % 2 != 0
-    inverse = np.where(a == one, one, np.where(a + one == 0, np.where(odd, a, one), a.dtype.type(0)))
-    return np.where(negative, inverse, result)
+    zero, one = a.dtype.type(0), a.dtype.type(1)
+    exponent = np.where(b < 0, 0, b).astype(np.int64)
+    result = np.asarray(np.power(a, exponent, dtype=a.dtype, casting="unsafe"))
+    # 1 and -1 have an inverse; that of anything else truncates to 0.
+    inverse = np.where(a == one, one, np.where(a + one == 0, np.where(b % 2 != 0, a, one), zero))
+    return np.where(b < 0, inverse, result)
 
 
 def _sigmoid(x: Array) -> Array:
     e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, x.dtype.type(1)) / (e + x.dtype.type(1))
+    return np.asarray(np.where(x < 0, e, x.dtype.type(1)) / (e + x.dtype.type(1)))
 
 
 _scalar_erf = np.frompyfunc(math.erf, 1, 1)
@@ -79,7 +76,7 @@ def _erf(x: Array) -> Array:
 
 def _rounding(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """A function that leaves integers alone."""
-    return lambda x: x if _is_integer(x) else function(x)
+    return lambda x: x if _is_integer(x.dtype) else function(x)
 
 
 FUNCTIONS: dict[str, Callable[..., Array]] = {

@@ -1,9 +1,9 @@
 """Runs a Program with NumPy: what every statement means, without generating code.
 
 Constant folding uses it, and tests hold it against ONNX Runtime and against the generated C++. An
-expression is evaluated on the whole grid of a loop at once: each index variable is an ``arange`` along its
-own axis and NumPy's broadcasting does the rest. Reads whose indices are ``offset + step * variable`` are
-slices, all others gather through index arrays.
+expression is evaluated on the whole grid of a loop at once: each index variable is an ``arange``
+along its own axis and NumPy's broadcasting does the rest. Reads whose indices are
+``offset + step * variable`` are slices, all others gather through index arrays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from sofie_root.errors import InputError
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Atom, Dim, Symbol, linear, single_atom
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load
-from sofie_root.program.program import Bind, Check, Kernel, Loop, Operand, Program
+from sofie_root.program.program import (
+    Bind,
+    Check,
+    Kernel,
+    Loop,
+    Operand,
+    Program,
+    ensure_contiguous,
+)
 
 from .functions import FUNCTIONS, combine, convert
 from .lower import lower
@@ -46,8 +54,8 @@ def interpret(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]
         The outputs by public name. Arrays may share memory with the inputs and with each other.
 
     Raises:
-        InputError: an input is missing, has a wrong dtype, rank or dimension, or sizes that the model needs
-            to be equal are not.
+        InputError: an input is missing, has a wrong dtype, rank or dimension, or sizes that the
+            model needs to be equal are not.
         IndexError: an index read from a tensor is out of range.
     """
     memory = Memory(program, dict(program.constants), {})
@@ -62,8 +70,7 @@ def interpret(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]
                 memory.sizes[statement.symbol] = int(Grid(memory, ()).value(statement.value))
             else:
                 _check(memory, statement)
-    return {name: np.ascontiguousarray(memory.arrays[b]).reshape(memory.arrays[b].shape)
-            for name, b in program.outputs.items()}  # fmt: skip
+    return {name: ensure_contiguous(memory.array(b)) for name, b in program.outputs.items()}
 
 
 @dataclass(slots=True)
@@ -73,6 +80,15 @@ class Memory:
     program: Program
     arrays: dict[str, Array]
     sizes: dict[Atom, int]
+
+    def array(self, buffer: str) -> Array:
+        """The content of a buffer; one without elements needs no statement to write it."""
+        if buffer not in self.arrays:
+            shape = self.shape(self.program.buffers[buffer].shape)
+            if 0 not in shape:
+                raise KeyError(f"{buffer} of {self.program.name} is read before it is written")
+            self.arrays[buffer] = np.zeros(shape, self.program.buffers[buffer].dtype.numpy)
+        return self.arrays[buffer]
 
     def size(self, dim: Dim) -> int:
         """The number that a size expression stands for."""
@@ -142,7 +158,7 @@ class Grid:
         """Number of points along each variable."""
         return tuple(stop - start for start, stop in self.ranges)
 
-    # -- index expressions -----------------------------------------------------------------------------
+    # -- index expressions -------------------------------------------------------------------------
     def dim(self, dim: Dim) -> Any:
         """An index expression: an int where no variable is in it, else an INT64 array."""
         if isinstance(dim, int):
@@ -167,7 +183,8 @@ class Grid:
         if atom in self.axes:
             axis = self.axes[atom]
             start, stop = self.ranges[axis]
-            return np.arange(start, stop).reshape([-1 if a == axis else 1 for a in range(len(self.axes))])
+            rank = len(self.axes)
+            return np.arange(start, stop).reshape([-1 if a == axis else 1 for a in range(rank)])
         if isinstance(atom, Symbol):
             if atom not in self.memory.sizes:
                 raise KeyError(f"size {atom} of {self.memory.program.name} has no value yet")
@@ -178,7 +195,8 @@ class Grid:
         value = self.value(cell.expr).astype(np.int64)
         if cell.extent is not None:
             extent = self.dim(cell.extent)
-            self._demand((value >= -extent) & (value < extent), f"index {cell.expr} is outside 0..{extent}")
+            inside = (value >= -extent) & (value < extent)
+            self._demand(inside, f"index {cell.expr} is not below {cell.extent}")
             value = np.where(value < 0, value + extent, value)
         return int(value) if value.ndim == 0 else value
 
@@ -189,7 +207,7 @@ class Grid:
         if 0 not in self.shape and not np.all(holds):
             raise IndexError(f"{message} ({self.memory.program.name})")
 
-    # -- values ------------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------
     def value(self, expr: Expr) -> Array:
         """An expression at every point, in the expression's dtype."""
         key = (id(expr), id(self._mask))
@@ -226,19 +244,19 @@ class Grid:
         return np.where(holds, value, self.value(outside))
 
     def _load(self, load: Load) -> Array:
-        array = self.memory.arrays[load.buffer]
+        array = self.memory.array(load.buffer)
         window = self.window(array.shape, load.index)
         if window is not None:
             slices, axes = window
             return _spread(array[slices], axes, len(self.axes))
         if array.size == 0:  # only a guard that never holds may read it
             return np.zeros((1,) * len(self.axes), array.dtype)
-        return array[self.positions(load.buffer, array.shape, load.index)]
+        return np.asarray(array[self.positions(load.buffer, array.shape, load.index)])
 
     def window(
         self, shape: tuple[int, ...], index: Sequence[Dim]
     ) -> tuple[tuple[int | slice, ...], list[int]] | None:
-        """The slices that an index amounts to, and the grid axis of each; None where it is not slices."""
+        """The slices that an index amounts to and the grid axis of each, or None if it is no slices."""
         slices: list[int | slice] = []
         axes: list[int] = []
         for dim, extent in zip(index, shape, strict=True):
@@ -281,17 +299,18 @@ class Grid:
             position = self.dim(dim)
             inside = (np.asarray(position) >= 0) & (np.asarray(position) < extent)
             if not np.all(inside):
-                self._demand(inside, f"index {dim} into axis {axis} of {name} is outside 0..{extent}")
+                self._demand(inside, f"index {dim} is outside axis {axis} of {name}, {extent}")
                 position = np.clip(position, 0, extent - 1)
             found.append(position)
         return tuple(found)
 
 
 def _spread(array: Array, axes: list[int], rank: int) -> Array:
-    """An array whose axes belong to the grid axes ``axes``, transposed and padded to the grid's rank."""
+    """An array whose axes belong to these grid axes, transposed and padded to the grid's rank."""
     order = sorted(range(len(axes)), key=lambda k: axes[k])
     array = array.transpose(order)
-    return array.reshape([array.shape[sorted(axes).index(a)] if a in axes else 1 for a in range(rank)])
+    extents = dict(zip(sorted(axes), array.shape, strict=True))
+    return array.reshape([extents.get(a, 1) for a in range(rank)])
 
 
 def _run_loop(memory: Memory, loop: Loop) -> None:
@@ -332,8 +351,8 @@ def _extent(variable: Symbol) -> Dim:
 def _whole(window: tuple[tuple[int | slice, ...], list[int]], shape: tuple[int, ...]) -> bool:
     """Whether the slices are all of a buffer of that shape, in its own order."""
     slices, axes = window
-    full = all(s == slice(0, n, 1) or (s == 0 and n == 1) for s, n in zip(slices, shape, strict=True))
-    return full and axes == sorted(axes)
+    pairs = zip(slices, shape, strict=True)
+    return all(s == slice(0, n, 1) or s == 0 == n - 1 for s, n in pairs) and axes == sorted(axes)
 
 
 def _reduced(grid: Grid, loop: Loop) -> Array:
@@ -350,7 +369,7 @@ def _reduced(grid: Grid, loop: Loop) -> Array:
 
 
 def _parts(ranges: list[tuple[int, int]], kept: int) -> list[list[tuple[int, int]]]:
-    """The ranges cut along the longest kept variable so that each part has at most GRID_LIMIT points."""
+    """The ranges cut along the longest kept variable, to at most GRID_LIMIT points each."""
     points = 1
     for start, stop in ranges:
         points *= stop - start
@@ -383,7 +402,7 @@ def _run_kernel(memory: Memory, kernel: Kernel) -> None:
 
 def _operand(memory: Memory, operand: Operand) -> Array:
     """A kernel's strided view of a buffer."""
-    array = np.ascontiguousarray(memory.arrays[operand.buffer])
+    array = ensure_contiguous(memory.array(operand.buffer))
     flat = array.reshape(-1)
     shape, strides = memory.shape(operand.shape), memory.shape(operand.strides)
     offset = memory.size(operand.offset)

@@ -163,7 +163,7 @@ class Mish(Unary):
 @operator("Gelu", since=20)
 @dataclass(frozen=True, slots=True)
 class Gelu(Unary):
-    """``x`` times the normal distribution's integral, or its tanh approximation. Source: ONNX Gelu-20."""
+    """``x`` times the normal cumulative distribution, or by tanh. Source: ONNX Gelu-20."""
 
     approximate: str = "none"
 
@@ -179,7 +179,7 @@ class Gelu(Unary):
 @operator("Shrink", since=9)
 @dataclass(frozen=True, slots=True)
 class Shrink(Unary):
-    """Elements moved towards zero by ``bias`` outside ``lambd``, zero inside. Source: ONNX Shrink-9."""
+    """Moved towards zero by ``bias`` outside ``lambd``, zero inside. Source: ONNX Shrink-9."""
 
     bias: float = 0.0
     lambd: float = 0.5
@@ -212,7 +212,9 @@ class Clip(Op):
             return elementwise(result, maximum, x, low)
         return elementwise(result, minimum, x, high) if high is not None else x
 
-    def lower(self, b: Builder, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    def lower(
+        self, b: Builder, x: Tensor, low: Tensor | None = None, high: Tensor | None = None
+    ) -> Tensor:
         """One loop; the upper limit wins where the limits cross."""
 
         def body(*i: int) -> Expr:

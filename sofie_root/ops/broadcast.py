@@ -22,7 +22,7 @@ def element(x: Tensor, out: Sequence[Dim]) -> Expr:
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
-    """The shape that all of these broadcast to; sizes that cannot be compared are checked at run time."""
+    """The shape that all of these broadcast to; sizes not known are checked at run time."""
     rank = max((len(s) for s in shapes), default=0)
     result: list[Dim] = []
     for axis in range(-rank, 0):

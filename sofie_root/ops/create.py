@@ -18,7 +18,10 @@ from sofie_root.program.expr import Expr, call
 from .broadcast import element
 from .checks import NUMERIC, as_axis, as_dtype, require_dtype, require_one_dtype
 from .shape import bind_sizes, static_length
-from .symbolic import dims_of, is_static, with_values
+from .symbolic import dims_of, static, with_values
+
+
+ZERO = np.float32(0)
 
 
 def only_element(x: Tensor) -> Expr:
@@ -68,7 +71,7 @@ class Size(Op):
 class ConstantOfShape(Op):
     """A tensor of one repeated value. Source: ONNX ConstantOfShape-25."""
 
-    value: np.generic = np.float32(0)
+    value: np.generic = ZERO
 
     def infer(self, shape: TensorType) -> TensorType:
         """The shape that the input holds."""
@@ -107,32 +110,41 @@ class Range(Op):
         require_dtype(start, NUMERIC)
         for what, t in (("start", start), ("limit", limit), ("delta", delta)):
             _require_scalar(t, what)
-        values = [t.value for t in (start, limit, delta)]
-        if dtype.is_float or any(v is None for v in values):
+        counted = self._known(start, limit, delta)
+        if counted is None:
             return TensorType(dtype, (runtime_size(0),))
-        first, last, step = (v[0] for v in values if v is not None)
-        if not isinstance(step, int) or step == 0:
-            return TensorType(dtype, (runtime_size(0),))
-        count = _count(first, last, step)
+        first, step, count = counted
         result = TensorType(dtype, (count,))
         if not isinstance(count, int) or count > MAX_KNOWN_VALUES:
             return result
         return result.with_value(tuple(first + k * step for k in range(count)))
 
+    def _known(
+        self, start: TensorType, limit: TensorType, delta: TensorType
+    ) -> tuple[Dim, int, Dim] | None:
+        """Start, step and number of elements where they are known while parsing."""
+        if (
+            start.dtype.is_float
+            or start.value is None
+            or limit.value is None
+            or delta.value is None
+        ):
+            return None
+        step = delta.value[0]
+        if not isinstance(step, int) or step == 0:
+            return None
+        return start.value[0], step, _count(start.value[0], limit.value[0], step)
+
     def lower(self, b: Builder, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
         """One loop."""
         first, last, step = (only_element(t) for t in (start, limit, delta))
-        known = start.type.value, limit.type.value, delta.type.value
-        if start.dtype.is_float or any(v is None for v in known) or not isinstance(known[2][0], int):  # type: ignore[index]
-            ends = [expr.cast(e, DType.DOUBLE) for e in (first, last, step)]
-            steps = call("ceil", (ends[1] - ends[0]) / ends[2])
-            b.bind(b.outputs[0].shape[0], expr.cast(call("max", steps, 0), DType.INT64))
-        dtype = start.dtype
-        return b.loop(
-            b.outputs[0].shape,
-            lambda i: first + expr.index(i, dtype.compute) * step,
-            dtype,
-        )
+        out = b.outputs[0]
+        if self._known(start.type, limit.type, delta.type) is None:
+            low, high, pace = (expr.cast(e, DType.DOUBLE) for e in (first, last, step))
+            count = call("max", call("ceil", (high - low) / pace), 0)
+            b.bind(out.shape[0], expr.cast(count, DType.INT64))
+        dtype = out.dtype
+        return b.loop(out.shape, lambda i: first + expr.index(i, dtype.compute) * step, dtype)
 
 
 def _count(first: Dim, last: Dim, step: int) -> Dim:
@@ -155,9 +167,10 @@ class EyeLike(Op):
             raise ShapeError(f"needs 2 axes, not {x.rank}")
         dtype = x.dtype if self.dtype is None else as_dtype(self.dtype)
         result = TensorType(dtype, x.shape)
-        if not is_static(x.shape) or dtype.is_float:
+        sizes = static(x.shape)
+        if sizes is None or dtype.is_float:
             return result
-        return with_values(result, np.eye(*(int(d) for d in x.shape if isinstance(d, int)), k=self.k, dtype=int))
+        return with_values(result, np.eye(sizes[0], sizes[1], self.k, dtype=np.int64).tolist())
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """One loop."""
@@ -237,5 +250,3 @@ class Trilu(Op):
 
 def _zero(dtype: DType) -> Expr:
     return expr.constant(0, dtype.compute)
-
-

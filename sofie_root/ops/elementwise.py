@@ -1,4 +1,4 @@
-"""Operators that work element by element: maths, arithmetic, comparisons, logic, Where and casts."""
+"""Operators that work element by element: maths, comparisons, logic, Where and casts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call
 
 from .broadcast import broadcast_shapes, element
-from .checks import ANY, BOOLS, FLOATS, INTEGERS, NUMERIC, as_dtype, require_dtype, require_one_dtype
+from .checks import (
+    ANY,
+    BOOLS,
+    FLOATS,
+    INTEGERS,
+    NUMERIC,
+    as_dtype,
+    require_dtype,
+    require_one_dtype,
+)
 from .symbolic import elementwise, wraps
 
 
 class Elementwise(Op):
     """Base of operators whose element is a function of the elements it is broadcast from.
 
-    Subclasses say which element types they take, what one element is, and (where shape arithmetic needs
-    it) what it is for sizes.
+    Subclasses say which element types they take, what one element is, and (where shape arithmetic
+    needs it) what it is for sizes.
     """
 
     __slots__ = ()
@@ -47,7 +56,9 @@ class Elementwise(Op):
     def lower(self, b: Builder, *inputs: Tensor) -> Tensor:
         """One loop."""
         out = b.outputs[0]
-        return b.loop(out.shape, lambda *i: self.element(*(element(x, i) for x in inputs)), out.dtype)
+        return b.loop(
+            out.shape, lambda *i: self.element(*(element(x, i) for x in inputs)), out.dtype
+        )
 
 
 class Unary(Elementwise):
@@ -95,7 +106,9 @@ def _make(
 
     def one(self: Elementwise, *args: Expr) -> Expr:
         dtype = DType.BOOL if comparison else None
-        result = call(function, *args[:2], dtype=dtype) if len(args) > 1 or base is not Variadic else args[0]
+        if base is Variadic and len(args) == 1:
+            return args[0]
+        result = call(function, *args[:2], dtype=dtype)
         for further in args[2:]:
             result = call(function, result, further)
         return result
@@ -136,13 +149,17 @@ def binary(
 
 
 def variadic(
-    name: str, since: int, function: str, accepts: frozenset[DType], of_dims: Callable[..., Dim | None]
+    name: str,
+    since: int,
+    function: str,
+    accepts: frozenset[DType],
+    of_dims: Callable[..., Dim | None],
 ) -> type[Op]:
     """A table row: one named function joining any number of broadcast tensors."""
     return _make(Variadic, name, since, function, accepts, of_dims)
 
 
-# -- sizes ---------------------------------------------------------------------------------------------
+# -- sizes -----------------------------------------------------------------------------------------
 
 
 def _same(a: Dim) -> Dim:
@@ -216,7 +233,7 @@ def _xor(a: Dim, b: Dim) -> Dim | None:
     return int(a != b) if isinstance(a, int) and isinstance(b, int) else None
 
 
-# -- tables --------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------
 
 Abs = unary("Abs", 13, "abs", NUMERIC, _abs)
 Acos = unary("Acos", 22, "acos")
@@ -484,12 +501,15 @@ class Identity(Op):
 @operator("Dropout", since=22)
 @dataclass(frozen=True, slots=True)
 class Dropout(Op):
-    """The input itself, as in inference, and a mask that keeps everything. Source: ONNX Dropout-22."""
+    """The input itself, and a mask that keeps everything. Source: ONNX Dropout-22."""
 
     seed: int = 0
 
     def infer(
-        self, x: TensorType, ratio: TensorType | None = None, training_mode: TensorType | None = None
+        self,
+        x: TensorType,
+        ratio: TensorType | None = None,
+        training_mode: TensorType | None = None,
     ) -> tuple[TensorType, TensorType]:
         """The type of ``x``, and its shape as BOOL."""
         if training_mode is not None and training_mode.value != (0,):

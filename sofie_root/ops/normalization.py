@@ -53,7 +53,10 @@ def _inverse_deviation(b: Builder, centred: Tensor, axes: Sequence[int], epsilon
 @operator("BatchNormalization", since=15)
 @dataclass(frozen=True, slots=True)
 class BatchNormalization(Op):
-    """``scale * (x - mean) / sqrt(var + epsilon) + bias`` per channel. Source: ONNX BatchNormalization-15."""
+    """Normalisation by stored statistics. Source: ONNX BatchNormalization-15.
+
+    ``scale * (x - mean) / sqrt(var + epsilon) + bias`` per channel.
+    """
 
     epsilon: float = 1e-5
     momentum: float = 0.9
@@ -108,7 +111,7 @@ class BatchNormalization(Op):
 @operator("InstanceNormalization", since=22)
 @dataclass(frozen=True, slots=True)
 class InstanceNormalization(Op):
-    """Each channel of each sample to mean 0 and variance 1. Source: ONNX InstanceNormalization-22."""
+    """Each channel to mean 0 and variance 1. Source: ONNX InstanceNormalization-22."""
 
     epsilon: float = 1e-5
 
@@ -127,7 +130,8 @@ class InstanceNormalization(Op):
         inverse = _inverse_deviation(b, centred, axes, self.epsilon)
 
         def body(*i: Any) -> Expr:
-            return centred[i] * inverse[_at(i, axes)] * element(scale, i[1:2]) + element(bias, i[1:2])
+            scaled = centred[i] * inverse[_at(i, axes)]
+            return scaled * element(scale, i[1:2]) + element(bias, i[1:2])
 
         return b.loop(x.shape, body, x.dtype)
 
@@ -143,7 +147,7 @@ def _require_per_channel(x: TensorType, *parameters: TensorType) -> None:
 @operator("GroupNormalization", since=21)
 @dataclass(frozen=True, slots=True)
 class GroupNormalization(Op):
-    """Each group of channels of each sample to mean 0 and variance 1. Source: ONNX GroupNormalization-21."""
+    """Groups of channels to mean 0 and variance 1. Source: ONNX GroupNormalization-21."""
 
     num_groups: int
     epsilon: float = 1e-5
@@ -180,7 +184,7 @@ class GroupNormalization(Op):
 @operator("LayerNormalization", since=17)
 @dataclass(frozen=True, slots=True)
 class LayerNormalization(Op):
-    """The axes from ``axis`` on to mean 0 and variance 1, scaled. Source: ONNX LayerNormalization-17."""
+    """Axes from ``axis`` on to mean 0, variance 1. Source: ONNX LayerNormalization-17."""
 
     axis: int = -1
     epsilon: float = 1e-5
@@ -226,7 +230,7 @@ def _as(value: Expr, dtype: DType) -> Expr:
 @operator("RMSNormalization", since=23)
 @dataclass(frozen=True, slots=True)
 class RMSNormalization(Op):
-    """The axes from ``axis`` on divided by their root mean square. Source: ONNX RMSNormalization-23."""
+    """Axes from ``axis`` on over their mean square root. Source: ONNX RMSNormalization-23."""
 
     axis: int = -1
     epsilon: float = 1e-5

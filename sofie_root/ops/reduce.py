@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce as fold
 from typing import Any, ClassVar, Literal
-
-import numpy as np
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, DType, Op, Shape, TensorType, operator
@@ -18,7 +15,7 @@ from sofie_root.program.expr import Expr, call
 from sofie_root.program.program import ReduceKind
 
 from .checks import ANY, FLOATS, NUMERIC, as_axes, as_axis, constant_ints, require_dtype
-from .symbolic import known, with_values
+from .symbolic import known, pack, with_values
 
 
 def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
@@ -97,7 +94,8 @@ class Reduce(Op):
         kept = [k for k in range(x.rank) if k not in over]
         rows = values.transpose([*kept, *over]).reshape([values.shape[k] for k in kept] + [-1])
         totals = [self.of_dims(list(row)) for row in rows.reshape(-1, rows.shape[-1])]
-        return result if None in totals else with_values(result, np.array([*totals, None], object)[:-1])
+        found = [t for t in totals if t is not None]
+        return with_values(result, pack(found)) if len(found) == len(totals) else result
 
     def lower(self, b: Builder, x: Tensor, axes: Tensor | None = None) -> Tensor:
         """One reducing loop, and one for what is done with the total, if anything is."""
@@ -116,7 +114,9 @@ class Reduce(Op):
             x.dtype if plain else None,
             bool(self.keepdims),
         )
-        return total if plain else b.loop(out.shape, lambda *i: self.after(total[i], count), out.dtype)
+        return (
+            total if plain else b.loop(out.shape, lambda *i: self.after(total[i], count), out.dtype)
+        )
 
 
 @operator("ReduceSum", since=13)
@@ -126,7 +126,10 @@ class ReduceSum(Reduce):
 
     def of_dims(self, values: list[Dim]) -> Dim:
         """Their sum."""
-        return fold(lambda a, b: a + b, values, 0)
+        total: Dim = 0
+        for value in values:
+            total = total + value
+        return total
 
 
 @operator("ReduceProd", since=18)
@@ -228,7 +231,7 @@ class ReduceLogSum(Reduce):
 @operator("ReduceLogSumExp", since=28)
 @dataclass(frozen=True, slots=True)
 class ReduceLogSumExp(Reduce):
-    """Logarithm of the sum of exponentials over axes, without overflow. Source: ONNX ReduceLogSumExp-28."""
+    """Logarithm of the sum of exponentials. Source: ONNX ReduceLogSumExp-28."""
 
     accepts = FLOATS
 
@@ -378,13 +381,14 @@ class LpNormalization(AlongAxis):
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """The norm, then quotients; zero where the norm is zero."""
-        powers = self._reduce(b, "sum", x, (lambda v: call("abs", v)) if self.p == 1 else lambda v: v * v)
-        norm = b.loop(powers.shape, lambda *i: powers[i] if self.p == 1 else call("sqrt", powers[i]))
+        if self.p == 1:
+            norm = self._reduce(b, "sum", x, lambda v: call("abs", v))
+        else:
+            squares = self._reduce(b, "sum", x, lambda v: v * v)
+            norm = b.loop(squares.shape, lambda *i: call("sqrt", squares[i]))
 
         def body(*i: Any) -> Expr:
             n = norm[self._at(i)]
             return expr.select(expr.compare("eq", n, 0), 0, x[i] / n)
 
         return b.loop(x.shape, body, x.dtype)
-
-

@@ -1,13 +1,14 @@
 """Operators that only move elements: reshaping, slicing, joining, repeating and padding.
 
-Most lower to a view, a loop whose body is one read. A shape-like input whose content is not known while
-parsing gives sizes that the node binds when the model runs.
+Most lower to a view, a loop whose body is one read. A shape-like input whose content is not known
+while parsing gives sizes that the node binds when the model runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from sofie_root.program.expr import Expr, call
 
 from .broadcast import broadcast_shapes
 from .checks import as_axes, as_axis, constant_ints, require_dtype, require_one_dtype
-from .symbolic import carried, dims_of, known, with_values
+from .symbolic import Values, carried, dims_of, known, static, with_values
 
 SHAPES = frozenset({DType.INT64, DType.INT32})
 
@@ -54,13 +55,13 @@ def bind_sizes(b: Builder, sizes: Sequence[Dim], output: int = 0) -> None:
             b.bind(symbol, expr.index(size))
 
 
-# -- the same elements under another shape ---------------------------------------------------------------
+# -- the same elements under another shape ---------------------------------------------------------
 
 
 @operator("Reshape", since=25)
 @dataclass(frozen=True, slots=True)
 class Reshape(Op):
-    """The same elements under another shape; -1 is what is left, 0 keeps a size. Source: ONNX Reshape-25."""
+    """The same elements under another shape, -1 being what is left. Source: ONNX Reshape-25."""
 
     allowzero: int = 0
 
@@ -87,7 +88,11 @@ class Reshape(Op):
         for k in free:
             numel: Dim = product(old)
             rest = product(size for i, size in enumerate(new) if i != k)
-            if isinstance(numel, int) and isinstance(rest, int) and (numel % rest if rest else numel):
+            if (
+                isinstance(numel, int)
+                and isinstance(rest, int)
+                and (numel % rest if rest else numel)
+            ):
                 raise ShapeError(f"{numel} elements do not divide into rows of {rest}")
             new[k] = floordiv(numel, rest)
         return tuple(new)
@@ -102,9 +107,9 @@ class Reshape(Op):
     def _bind(self, b: Builder, x: Tensor, shape: Tensor) -> None:
         given = [expr.cast(shape[k], DType.INT64) for k in range(len(b.outputs[0].shape))]
         if not self.allowzero:
+            old = [expr.index(x.shape[k] if k < x.rank else 0) for k in range(len(given))]
             given = [
-                expr.select(g > 0, g, expr.select(g < 0, g, expr.index(x.shape[k] if k < x.rank else 0)))
-                for k, g in enumerate(given)
+                expr.select(expr.compare("eq", g, 0), o, g) for g, o in zip(given, old, strict=True)
             ]
         for k, (symbol, size) in enumerate(zip(b.outputs[0].shape, given, strict=True)):
             rest: Expr = expr.constant(1, DType.INT64)
@@ -182,13 +187,13 @@ class Unsqueeze(Op):
         return b.reshape(x, b.outputs[0].shape)
 
 
-# -- elements at other places ----------------------------------------------------------------------------
+# -- elements at other places ----------------------------------------------------------------------
 
 
 @operator("Transpose", since=25)
 @dataclass(frozen=True, slots=True)
 class Transpose(Op):
-    """Axis ``k`` of the result is axis ``perm[k]``; reversed by default. Source: ONNX Transpose-25."""
+    """Axis ``k`` of the result is axis ``perm[k]``. Source: ONNX Transpose-25."""
 
     perm: tuple[int, ...] | None = None
 
@@ -219,7 +224,8 @@ class Expand(Op):
         length = static_length(shape, "shape")
         if shape.value is not None:
             new = broadcast_shapes(x.shape, shape.value)
-            return carried(TensorType(x.dtype, new), x, lambda v: np.broadcast_to(v, new))
+            result = TensorType(x.dtype, new)
+            return carried(result, x, lambda v: np.broadcast_to(v, static(new) or ()))
         rank = max(length, x.rank)
         old = (1,) * (rank - x.rank) + x.shape
         return TensorType(
@@ -256,7 +262,7 @@ class Tile(Op):
             return TensorType(x.dtype, tuple(runtime_size(0, k) for k in range(x.rank)))
         times = repeats.value
         shape = tuple(d * n for d, n in zip(x.shape, times, strict=True))
-        return carried(TensorType(x.dtype, shape), x, lambda v: np.tile(v, times))
+        return carried(TensorType(x.dtype, shape), x, lambda v: np.tile(v, static(times) or ()))
 
     def lower(self, b: Builder, x: Tensor, repeats: Tensor) -> Tensor:
         """A view."""
@@ -272,7 +278,7 @@ class Tile(Op):
         return b.loop(out, body, x.dtype)
 
 
-# -- joining and splitting -------------------------------------------------------------------------------
+# -- joining and splitting -------------------------------------------------------------------------
 
 
 @operator("Concat", since=13)
@@ -301,7 +307,9 @@ class Concat(Op):
         result = TensorType(dtype, tuple(shape))
         contents = [known(x) for x in inputs]
         present = [c for c in contents if c is not None]
-        return with_values(result, np.concatenate(present, axis)) if len(present) == len(contents) else result
+        if len(present) < len(contents):
+            return result
+        return with_values(result, np.concatenate(present, axis))
 
     def lower(self, b: Builder, *inputs: Tensor) -> Tensor:
         """One piece for each input."""
@@ -315,6 +323,10 @@ class Concat(Op):
             pieces.append((offset, extent, lambda *i, x=x: x[i]))
             start = start + x.shape[axis]
         return b.pieces(out.shape, out.dtype, pieces)
+
+
+def _cut(part: slice, axis: int, values: Values) -> Values:
+    return values[(slice(None),) * axis + (part,)]
 
 
 @operator("Split", since=18)
@@ -333,15 +345,18 @@ class Split(Op):
             sizes = split.value
             if len(sizes) < count:
                 raise ShapeError(f"splits into {len(sizes)}, but has {count} outputs")
-            require_equal(sum(sizes[1:], sizes[0]) if sizes else 0, total, "split sizes add up to the axis")
+            whole: Dim = 0
+            for size in sizes:
+                whole = whole + size
+            require_equal(whole, total, "split sizes add up to the axis")
             return sizes
         parts = self.num_outputs or count
         if not isinstance(total, int):
             if parts == 1:
                 return (total,)
             raise Refuse(f"cannot split an axis of size {total} into {parts} parts of unknown size")
-        size = -(-total // parts)
-        return tuple(max(0, min(size, total - size * k)) for k in range(parts))
+        each = -(-total // parts)
+        return tuple(max(0, min(each, total - each * k)) for k in range(parts))
 
     def infer(self, x: TensorType, split: TensorType | None = None) -> tuple[TensorType, ...]:
         """One type for each part."""
@@ -350,9 +365,10 @@ class Split(Op):
         start: Dim = 0
         for size in self._sizes(x, split, output_count()):
             part = TensorType(x.dtype, (*x.shape[:axis], size, *x.shape[axis + 1 :]))
-            cut = (slice(None),) * axis + (slice(start, start + size),)
-            static = isinstance(start, int) and isinstance(size, int)
-            results.append(carried(part, x, lambda v, cut=cut: v[cut]) if static else part)
+            places = static((start, start + size))
+            if places is not None:
+                part = carried(part, x, partial(_cut, slice(*places), axis))
+            results.append(part)
             start = start + size
         return tuple(results)
 
@@ -438,7 +454,7 @@ class SpaceToDepth(_BlockMove):
 @operator("ReverseSequence", since=28)
 @dataclass(frozen=True, slots=True)
 class ReverseSequence(Op):
-    """The first elements of each sequence in reverse, the rest as they are. Source: ONNX ReverseSequence-28."""
+    """The first elements of each sequence in reverse. Source: ONNX ReverseSequence-28."""
 
     batch_axis: int = 1
     time_axis: int = 0
@@ -451,7 +467,7 @@ class ReverseSequence(Op):
             raise ShapeError(f"batch axis {batch} and time axis {time} must be 0 and 1")
         if lengths.rank != 1:
             raise ShapeError(f"sequence_lens must have 1 axis, not {lengths.rank}")
-        require_equal(lengths.shape[0], x.shape[batch], "sequence_lens has one element per sequence")
+        require_equal(lengths.shape[0], x.shape[batch], "sequence_lens has one per sequence")
         return x.with_value(None)
 
     def lower(self, b: Builder, x: Tensor, lengths: Tensor) -> Tensor:
@@ -461,9 +477,9 @@ class ReverseSequence(Op):
         def body(*i: Dim) -> Expr:
             length = expr.cast(lengths[i[batch]], DType.INT64)
             now = expr.index(i[time])
-            position = expr.as_index(expr.select(now < length, length - 1 - now, now), x.shape[time])
+            position = expr.as_index(
+                expr.select(now < length, length - 1 - now, now), x.shape[time]
+            )
             return x[tuple(position if k == time else d for k, d in enumerate(i))]
 
         return b.loop(x.shape, body, x.dtype)
-
-

@@ -15,7 +15,7 @@ from sofie_root.program.expr import Expr, call
 from .broadcast import element
 from .checks import as_axis, constant_ints, require_one_dtype
 from .shape import bind_sizes, static_length
-from .symbolic import carried, dims_of, is_static
+from .symbolic import carried, dims_of, static
 
 FAR = 1 << 31
 """A start or end beyond this means as far as the axis goes."""
@@ -29,12 +29,18 @@ class Window:
     step: int
     count: Dim
 
+    def at(self, k: Dim) -> Dim:
+        """Where the ``k``-th element is."""
+        return self.start + k * self.step
+
 
 def window(start: Dim, end: Dim, step: int, size: Dim) -> Window:
     """The window that ONNX Slice means on an axis of this size."""
     if step > 0:
         first = maximum(_from_front(start, size), 0)
-        stop = size if isinstance(end, int) and end >= FAR else minimum(_from_front(end, size), size)
+        stop = size
+        if not (isinstance(end, int) and end >= FAR):
+            stop = minimum(_from_front(end, size), size)
         if isinstance(start, int) and start >= FAR:
             first = size
         return Window(first, step, _count(stop - first, step))
@@ -63,7 +69,7 @@ def _count(length: Dim, step: int) -> Dim:
 @operator("Slice", since=13)
 @dataclass(frozen=True, slots=True)
 class Slice(Op):
-    """Every ``step``-th element from ``start`` to before ``end`` of some axes. Source: ONNX Slice-13."""
+    """Every ``step``-th element from ``start`` to before ``end``. Source: ONNX Slice-13."""
 
     def _windows(
         self,
@@ -105,9 +111,10 @@ class Slice(Op):
         cut = self._windows(x.shape, starts.value, ends.value, axes, steps)
         shape = tuple(cut[k].count if k in cut else d for k, d in enumerate(x.shape))
         result = TensorType(x.dtype, shape)
-        if not is_static(shape) or not is_static(x.shape):
+        if static((*shape, *x.shape)) is None:
             return result
-        return carried(result, x, lambda v: v[tuple(_python_slice(cut.get(k)) for k in range(x.rank))])
+        places = tuple(_python_slice(cut.get(k)) for k in range(x.rank))
+        return carried(result, x, lambda v: v[places])
 
     def lower(
         self,
@@ -129,7 +136,7 @@ class Slice(Op):
         bind_sizes(b, [cut[k].count if k in cut else d for k, d in enumerate(x.shape)])
 
         def body(*i: Dim) -> Expr:
-            return x[tuple(cut[k].start + d * cut[k].step if k in cut else d for k, d in enumerate(i))]
+            return x[tuple(cut[k].at(d) if k in cut else d for k, d in enumerate(i))]
 
         return b.loop(b.outputs[0].shape, body, x.dtype)
 
@@ -138,7 +145,8 @@ def _python_slice(cut: Window | None) -> slice:
     if cut is None:
         return slice(None)
     start, count = cut.start, cut.count
-    assert isinstance(start, int) and isinstance(count, int)
+    assert isinstance(start, int)
+    assert isinstance(count, int)
     stop = start + cut.step * count
     return slice(start, stop if stop >= 0 else None, cut.step) if count else slice(0, 0)
 
@@ -201,12 +209,16 @@ class Pad(Op):
         bind_sizes(b, [d + lo + hi for d, lo, hi in zip(x.shape, before, after, strict=True)])
         out = b.outputs[0].shape
         if self.mode == "constant":
-            filler = expr.constant(0, x.dtype.compute) if value is None else element(value, (0,) * value.rank)
+            filler: Expr = expr.constant(0, x.dtype.compute)
+            if value is not None:
+                filler = element(value, (0,) * value.rank)
             return b.loop(out, lambda *i: self._framed(x, i, before, after, filler), x.dtype)
 
         def body(*i: Dim) -> Expr:
             places = zip(i, x.shape, before, after, strict=True)
-            return x[tuple(d if lo == hi == 0 else self._folded(d, lo, n) for d, n, lo, hi in places)]
+            return x[
+                tuple(d if lo == hi == 0 else self._folded(d, lo, n) for d, n, lo, hi in places)
+            ]
 
         return b.loop(out, body, x.dtype)
 
@@ -239,5 +251,5 @@ class Pad(Op):
         return minimum(within, cycle - within)
 
     def _cycled(self, out: Dim, before: Dim, cycle: Dim) -> Dim:
-        """``(out - before) mod cycle``, with whole cycles added so that nothing negative is divided."""
+        """``(out - before) mod cycle``, with cycles added so that nothing negative is divided."""
         return mod(out - before + cycle * ceildiv(maximum(before, 0), cycle), cycle)

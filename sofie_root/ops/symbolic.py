@@ -1,12 +1,13 @@
-"""Content of small integer tensors, known as dims while parsing: how ``infer`` computes with shapes.
+"""Content of small integer tensors, known while parsing: how ``infer`` computes with shapes.
 
-The content is handled as a NumPy array of Python objects (ints and Polys), so that NumPy's own reshaping,
-joining and slicing serve symbolic values too.
+The content is handled as a NumPy array of Python objects (ints and Polys), so that NumPy's own
+reshaping, joining and slicing serve symbolic values too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,23 @@ from sofie_root.program.expr import as_index
 Values = npt.NDArray[np.object_]
 
 
-def is_static(shape: Shape) -> bool:
-    """Whether every dim is an int."""
-    return all(isinstance(d, int) for d in shape)
+def static(shape: Shape) -> tuple[int, ...] | None:
+    """The shape as ints, or None where a dim is symbolic."""
+    ints = tuple(d for d in shape if isinstance(d, int))
+    return ints if len(ints) == len(shape) else None
+
+
+def pack(values: Sequence[Dim]) -> Values:
+    """The dims as an array of one axis."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 def known(x: TensorType) -> Values | None:
     """The content as an object array of the tensor's shape, or None where it is not known."""
-    if x.value is None or not is_static(x.shape):
-        return None
-    values = np.empty(len(x.value), object)
-    values[:] = x.value
-    return values.reshape(x.shape)
+    shape = static(x.shape)
+    return None if x.value is None or shape is None else pack(x.value).reshape(shape)
 
 
 def with_values(type_: TensorType, values: Any) -> TensorType:
@@ -42,10 +48,14 @@ def with_values(type_: TensorType, values: Any) -> TensorType:
     return type_.with_value(tuple(array.ravel()))
 
 
+def _is_small(shape: tuple[int, ...] | None) -> bool:
+    return shape is not None and math.prod(shape) <= MAX_KNOWN_VALUES
+
+
 def carried(result: TensorType, x: TensorType, move: Callable[[Values], Any]) -> TensorType:
     """The result's type with the content of ``x`` moved to its new places, where it is known."""
     values = known(x)
-    if values is None or not is_static(result.shape) or int(result.numel) > MAX_KNOWN_VALUES:  # type: ignore[arg-type]
+    if values is None or not _is_small(static(result.shape)):
         return result
     return with_values(result, move(values))
 
@@ -57,19 +67,17 @@ def elementwise(
 
     The content stays unknown where an input's is, or where ``function`` gives None for any element.
     """
-    contents = [known(x) for x in inputs]
-    if any(c is None for c in contents) or not is_static(result.shape):
+    shape = static(result.shape)
+    contents = [c for c in map(known, inputs) if c is not None]
+    if shape is None or not _is_small(shape) or len(contents) != len(inputs):
         return result
-    if int(result.numel) > MAX_KNOWN_VALUES:  # type: ignore[arg-type]
-        return result
-    expanded = [np.broadcast_to(c, result.shape).ravel() for c in contents if c is not None]
-    values = []
-    for row in zip(*expanded, strict=True):
+    values: list[Dim] = []
+    for row in zip(*(np.broadcast_to(c, shape).ravel() for c in contents), strict=True):
         value = function(*row)
         if value is None:
             return result
         values.append(value)
-    return with_values(result, np.array([*values, None], object)[:-1])
+    return with_values(result, pack(values))
 
 
 def dims_of(x: Tensor) -> tuple[Dim, ...]:
