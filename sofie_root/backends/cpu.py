@@ -30,9 +30,11 @@ from sofie_root.program.program import (
     Check,
     Extents,
     Fused,
+    Functor,
     In,
     Kernel,
     Loop,
+    Null,
     Out,
     Reduction,
     Scratch,
@@ -195,7 +197,7 @@ class CpuPrinter:
         )
         if vector and last is not None and len(variables) == 1:
             return [], self._vector_reduce(reduction.kind, last, body, scope)
-        acc = self._fresh(f"{reduction.kind}_")
+        acc = self._fresh("acc")
         start = _neutral(reduction.kind, body.dtype)
         if scope.lanes is None:
             lines = [f"{body.dtype.cpp} {acc} = {start};"]
@@ -235,10 +237,10 @@ class CpuPrinter:
         self, loop: Loop, reduction: Reduction, scope: Scope
     ) -> tuple[list[str], str]:
         (var,) = reduction.vars
-        best, at, name = self._fresh("best_"), self._fresh("at_"), self._fresh("r")
+        best, at, name = self._fresh("best"), self._fresh("at"), self._fresh("r")
         inner = replace(scope, variables={**scope.variables, var: name})
         value = text.expression(loop.body, inner)
-        current = self._fresh("x_")
+        current = self._fresh("current")
         order = ">" if reduction.kind.startswith("argmax") else "<"
         if reduction.kind.endswith("_last"):
             order += "="
@@ -280,6 +282,8 @@ class CpuPrinter:
                 arguments.append(f"{{{dims}}}")
             elif isinstance(arg, Scratch):
                 arguments.append(self.pointers[next(scratch)])
+            elif isinstance(arg, Null):
+                arguments.append("nullptr")
             elif isinstance(arg, Fused):
                 arguments.append(self._epilogue(kernel))
             elif isinstance(arg, Expr):
@@ -297,6 +301,9 @@ class CpuPrinter:
                 kind = "bool" if value and isinstance(value[0], bool) else "std::size_t"
                 items = ", ".join(_trait_value(v) for v in value)
                 lines.append(f"static constexpr {kind} {key}[{max(len(value), 1)}] = {{{items}}};")
+            elif isinstance(value, Functor):
+                items = ", ".join(text.literal(v, DType.FLOAT) for v in value.args)
+                lines.append(f"static constexpr sofie::{value.name} {key}{{{items}}};")
             else:
                 kind = {bool: "bool", float: "float"}.get(type(value), "std::size_t")
                 lines.append(f"static constexpr {kind} {key} = {_trait_value(value)};")

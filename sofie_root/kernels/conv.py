@@ -123,16 +123,16 @@ def _traits(rank: int, channels: int, outputs: int, groups: int, window: Traits)
 
 def _conv_workspace(dtype: DType, traits: Traits, out: Shape) -> Dim:
     """``sofie::conv_workspace``."""
-    t = dict(traits)
+    t: dict[str, Any] = dict(traits)
     if dtype is not DType.FLOAT or not (
         any(t["pad_begin"]) or any(t["pad_end"]) or max(t["stride"]) > 1
     ):
         return 0
-    planes = product(
+    planes: Dim = product(
         s * (o + d * (k - 1) // s)
         for o, k, s, d in zip(out, t["kernel"], t["stride"], t["dilation"], strict=True)
     )
-    return planes * (t["C"] // t["groups"]) + SLACK
+    return planes * int(t["C"] // t["groups"]) + SLACK
 
 
 def _transpose_workspace(dtype: DType, traits: Traits, out: Shape) -> Dim:
@@ -140,13 +140,13 @@ def _transpose_workspace(dtype: DType, traits: Traits, out: Shape) -> Dim:
     if dtype is not DType.FLOAT:
         return 0
     t = dict(traits)
-    grid = product(
+    grid: Dim = product(
         d * (k - 1) // s + (o + p - 1) // s + 1
         for o, k, s, d, p in zip(
             out, t["kernel"], t["stride"], t["dilation"], t["pad_begin"], strict=True
         )
     )
-    return grid * (t["C"] // t["groups"]) + SLACK + product(out) * (t["O"] // t["groups"])
+    return grid * int(t["C"] // t["groups"]) + SLACK + product(out) * int(t["O"] // t["groups"])
 
 
 @lru_cache
@@ -179,8 +179,7 @@ def _conv_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> li
             slice(i * d, i * d + (o - 1) * s + 1, s)
             for i, d, o, s in zip(tap, t["dilation"], out, t["stride"], strict=True)
         )
-        pixels = x[(..., *seen)] if 0 not in out else x[(..., *(slice(0, o) for o in out))]
-        y += np.matmul(w[(..., *tap)], _grouped(pixels, groups))
+        y += np.matmul(_at(w, tap), _grouped(_at(x, seen), groups))
     return [y.reshape(x.shape[0], t["O"], *out)]
 
 
@@ -209,7 +208,14 @@ def _conv_transpose_reference(kernel: Kernel, inputs: list[Array], resolve: Reso
             slice(i * d, i * d + (n - 1) * s + 1, s)
             for i, d, n, s in zip(tap, t["dilation"], spatial, t["stride"], strict=True)
         )
-        part = np.matmul(w[(..., *tap)], _grouped(x, groups))
-        y[(..., *reached)] += part.reshape(*part.shape[:3], *spatial)
+        part = np.matmul(_at(w, tap), _grouped(x, groups))
+        _at(y, reached)[...] += part.reshape(*part.shape[:3], *spatial)
     cut = tuple(slice(p, p + o) for p, o in zip(t["pad_begin"], out, strict=True))
-    return [y[(..., *cut)].reshape(x.shape[0], t["O"], *out)]
+    return [_at(y, cut).reshape(x.shape[0], t["O"], *out)]
+
+
+def _at(x: Array, spatial: tuple[int | slice, ...]) -> Array:
+    """A view of ``x`` at these positions of its last axes."""
+    where: Any = (..., *spatial)
+    view: Array = x[where]
+    return view

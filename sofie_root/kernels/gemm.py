@@ -13,6 +13,7 @@ from sofie_root.ir.dim import Dim, ceildiv, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.expr import Expr, compare, guard, index
 from sofie_root.program.program import Arg, Fused, In, Kernel, KernelSpec, Out, Scratch, Stride
 
 Array = npt.NDArray[Any]
@@ -37,6 +38,19 @@ def unpack(packed: Array, n: int) -> Array:
     return packed.transpose(1, 0, 2).reshape(k, panels * width)[:, :n]
 
 
+def packed(b: Builder, w: Tensor, name: str) -> Tensor:
+    """A ``[K, N]`` tensor packed: when generating where it is constant, else by a loop."""
+    if w.constant is not None:
+        return b.constant(pack(w.constant), f"{name}.packed")
+    k, n = w.shape
+
+    def body(panel: Dim, row: Dim, lane: Dim) -> Expr:
+        column = panel * PANEL + lane
+        return guard(compare("lt", index(column), index(n)), w[row, column], 0)
+
+    return b.loop((ceildiv(n, PANEL), k, PANEL), body)
+
+
 def gemm(b: Builder, x: Tensor, w: Array, name: str = "weights") -> Tensor:
     """``x[..., K]`` times the constant ``w[K, N]``: ``[..., N]``.
 
@@ -50,7 +64,8 @@ def gemm(b: Builder, x: Tensor, w: Array, name: str = "weights") -> Tensor:
     assert w.dtype == x.dtype.numpy, (x.type, w.dtype)
     k, n = (int(d) for d in w.shape)
     rows = x.shape[:-1]
-    args: tuple[Arg, ...] = (product(rows), n, k, In(0), k, In(1), Out(0), n, Fused())
+    lda: Arg = Stride(0, 0) if len(rows) == 1 else k
+    args: tuple[Arg, ...] = (product(rows), n, k, In(0), lda, In(1), Out(0), n, Fused())
     out = TensorType(x.dtype, (*rows, n))
     (y,) = b.kernel(_gemm(len(rows)), args, (x, b.constant(pack(w), f"{name}.packed")), (out,))
     return y
@@ -62,6 +77,7 @@ def _gemm(row_axes: int) -> KernelSpec:
         "gemm",
         "gemm.hxx",
         _gemm_reference,
+        layouts=("rows" if row_axes == 1 else "contiguous", "contiguous"),
         epilogue=(tuple(range(row_axes)), (row_axes,)),
     )
 

@@ -259,16 +259,17 @@ def _compose_operands(program: Program, view: Loop, kernel: Kernel) -> Kernel:
     for k, operand in enumerate(kernel.inputs):
         if operand.buffer == view.output:
             composed = _strided(program, view, operand)
-            if composed is not None and (
-                kernel.spec.layout(k) == "strided" or _is_contiguous(composed)
-            ):
+            if composed is not None and _fits(composed, kernel.spec.layout(k)):
                 operand = composed
         inputs.append(operand)
     return replace(kernel, inputs=tuple(inputs))
 
 
-def _is_contiguous(operand: Operand) -> bool:
-    return all(
+def _fits(operand: Operand, layout: str) -> bool:
+    """Whether an operand has the form that the kernel asks for."""
+    if layout == "rows":
+        return operand.shape[-1] == 1 or operand.strides[-1] == 1
+    return layout == "strided" or all(
         d == 1 or a == b
         for d, a, b in zip(
             operand.shape, operand.strides, contiguous_strides(operand.shape), strict=True

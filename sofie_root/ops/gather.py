@@ -172,7 +172,8 @@ class Compress(Op):
         if condition.dtype is not DType.BOOL or condition.rank != 1:
             raise ShapeError(f"condition must be a vector of bool, not {condition}")
         if self.axis is None:
-            extent, shape = data.numel, (runtime_size(0),)
+            extent: Dim = data.numel
+            shape: Shape = (runtime_size(0),)
         else:
             axis = as_axis(self.axis, data.rank)
             extent = data.shape[axis]

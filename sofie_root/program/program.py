@@ -131,11 +131,24 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
+class Null:
+    """Kernel argument: an omitted pointer, ``nullptr``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Functor:
+    """Value of a trait: an object of a C++ class in namespace ``sofie``, made from these numbers."""
+
+    name: str
+    args: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Fused:
     """Kernel argument: the epilogue lambda."""
 
 
-Arg: TypeAlias = Dim | In | Stride | Out | Extents | Scratch | Fused | Expr
+Arg: TypeAlias = Dim | In | Stride | Out | Extents | Scratch | Null | Fused | Expr
 """One argument of the C++ call; a Dim prints as ``sofie::fixed<8>{}`` or a run-time size."""
 
 
@@ -169,7 +182,8 @@ class KernelSpec:
         header: file under ``cpp/include/sofie`` that declares it.
         reference: ``reference(kernel, inputs, resolve) -> outputs`` in NumPy, without epilogue; ``resolve``
             turns a Dim into its number. Outputs are row-major; the caller gives them the buffer's shape.
-        layouts: per input operand ``"contiguous"`` or ``"strided"`` (the last applies to any further ones).
+        layouts: per input operand ``"contiguous"``, ``"strided"`` or ``"rows"`` (strided, but for the last
+            axis); the last one applies to any further operands.
         epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
             being the vectorised one; None where the kernel takes no epilogue.
     """
@@ -195,7 +209,7 @@ class Kernel:
         inputs: operands read.
         outputs: buffers written whole; None where the output is not wanted.
         traits: members of the trait struct that is the first template argument (empty: none); values are
-            ints, bools, floats or tuples of ints.
+            ints, bools, floats, tuples of ints or functors.
         types: further template arguments, C++ text made by the kernel's declaration.
         epilogue: fused work on output 0.
         origin: names of the nodes that this stands for.

@@ -1,0 +1,368 @@
+"""Recurrent networks: RNN, GRU and LSTM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sofie_root.errors import ShapeError
+from sofie_root.ir import Dim, DType, Op, Refuse, Shape, TensorType, operator, require_equal
+from sofie_root.kernels import gemm
+from sofie_root.kernels import recurrent as kernels
+from sofie_root.kernels.recurrent import ACTIVATIONS, Cell
+from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.program import Functor
+
+from .checks import FLOATS, require_dtype, require_one_dtype
+
+DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+_NAMES = {name.lower(): name for name in ACTIVATIONS}
+
+
+class Recurrent(Op):
+    """What RNN, GRU and LSTM share: all of it but the gates.
+
+    Subclasses are dataclasses with the attributes that are read here.
+    """
+
+    __slots__ = ()
+    gates: ClassVar[int]
+    default_activations: ClassVar[tuple[str, ...]]
+    direction: str
+    activations: tuple[str, ...] | None
+    activation_alpha: tuple[float, ...] | None
+    activation_beta: tuple[float, ...] | None
+    clip: float
+    hidden_size: int | None
+    layout: int
+
+    def _reversed(self) -> tuple[bool, ...]:
+        """For each direction whether it runs backwards."""
+        if self.direction not in DIRECTIONS:
+            raise ShapeError(f"direction {self.direction!r} is none of {', '.join(DIRECTIONS)}")
+        return DIRECTIONS[self.direction]
+
+    def _functions(self) -> list[tuple[Functor, ...]]:
+        """The activations of each direction; alphas and betas go to those that take one."""
+        directions, per = len(self._reversed()), len(self.default_activations)
+        names = self.activations or self.default_activations * directions
+        if len(names) != directions * per:
+            raise ShapeError(f"{len(names)} activations given, {directions * per} needed")
+        alphas, betas = iter(self.activation_alpha or ()), iter(self.activation_beta or ())
+        functors: list[Functor] = []
+        for given in names:
+            name = _NAMES.get(given.lower())
+            if name is None:
+                raise Refuse(f"activation {given!r}")
+            defaults, numbers = ACTIVATIONS[name][0], []
+            for default, values in zip(defaults, (alphas, betas), strict=False):
+                numbers.append(float(next(values, default)))
+            functors.append(Functor(name, tuple(numbers)))
+        return [tuple(functors[d * per : (d + 1) * per]) for d in range(directions)]
+
+    def _sizes(self, x: Shape) -> tuple[Dim, Dim]:
+        """Sequence length and batch size."""
+        return (x[1], x[0]) if self.layout else (x[0], x[1])
+
+    def _check(
+        self,
+        x: TensorType,
+        w: TensorType,
+        r: TensorType,
+        bias: TensorType | None,
+        lengths: TensorType | None,
+        states: Sequence[TensorType | None],
+        peepholes: TensorType | None = None,
+    ) -> tuple[Shape, Shape]:
+        """Checks all inputs; shapes of Y and of a last state."""
+        require_dtype(x, FLOATS)
+        require_one_dtype([t for t in (x, w, r, bias, peepholes, *states) if t is not None])
+        if self.layout not in (0, 1):
+            raise ShapeError(f"layout {self.layout} is neither 0 nor 1")
+        directions = len(self._functions())
+        for operand, what in ((x, "X"), (w, "W"), (r, "R")):
+            if operand.rank != 3:
+                raise ShapeError(f"{what} must have 3 axes, not {operand.rank}")
+        seq, batch = self._sizes(x.shape)
+        hidden, inputs = r.shape[2], w.shape[2]
+        if not isinstance(hidden, int) or not isinstance(inputs, int):
+            raise Refuse("W and R must have a known shape")
+        if self.hidden_size is not None:
+            require_equal(hidden, self.hidden_size, "R must fit hidden_size")
+        require_equal(x.shape[2], inputs, "the input must fit W")
+        state = (batch, directions, hidden) if self.layout else (directions, batch, hidden)
+        expected: list[tuple[TensorType | None, Shape, str]] = [
+            (w, (directions, self.gates * hidden, inputs), "W"),
+            (r, (directions, self.gates * hidden, hidden), "R"),
+            (bias, (directions, 2 * self.gates * hidden), "B"),
+            (lengths, (batch,), "sequence_lens"),
+            (peepholes, (directions, 3 * hidden), "P"),
+            *((s, state, "an initial state") for s in states),
+        ]
+        for given, shape, what in expected:
+            if given is None:
+                continue
+            if given.rank != len(shape):
+                raise ShapeError(f"{what} is {given}, expected {len(shape)} axes")
+            for have, need in zip(given.shape, shape, strict=True):
+                require_equal(have, need, f"shape of {what}")
+        if lengths is not None and lengths.dtype is not DType.INT32:
+            raise ShapeError(f"sequence_lens must be int32, not {lengths.dtype}")
+        rest: Shape = (batch, seq, directions) if self.layout else (seq, directions, batch)
+        return (*rest, hidden), state
+
+    def _cells(self, w: Shape, r: Shape) -> list[Cell]:
+        inputs, hidden = w[2], r[2]
+        assert isinstance(inputs, int)
+        assert isinstance(hidden, int)
+        return [
+            Cell(inputs, hidden, reverse, float(self.clip), functions)
+            for reverse, functions in zip(self._reversed(), self._functions(), strict=True)
+        ]
+
+    def _input(self, b: Builder, x: Tensor) -> Tensor:
+        """``[seq, batch, I]`` in the type that is computed in."""
+        return b.cast(b.transpose(x, (1, 0, 2)) if self.layout else x, x.dtype.compute)
+
+    def _weights(self, b: Builder, w: Tensor, d: int, parts: Sequence[int], name: str) -> Tensor:
+        """The transposed matrix of a direction, packed in parts of that many gates."""
+        matrix = b.transpose(direction(b, w, d), (1, 0))
+        width = matrix.shape[1]
+        assert isinstance(width, int)
+        columns = [width * p // self.gates for p in parts]
+        starts = [sum(columns[:k]) for k in range(len(columns))]
+        if w.constant is not None:
+            array = w.constant[d].T.astype(w.dtype.compute.numpy)
+            split = np.split(array, starts[1:], axis=1)
+            return b.constant(np.concatenate([gemm.pack(a) for a in split]), f"{name}.packed")
+        packed = [
+            gemm.packed(b, b.loop((matrix.shape[0], n), lambda i, j, s=s: matrix[i, s + j]), name)
+            for s, n in zip(starts, columns, strict=True)
+        ]
+        return joined(b, packed, 0)
+
+    def _bias(self, b: Builder, bias: Tensor | None, x: Tensor, hidden: int, d: int) -> Tensor:
+        """Wb then Rb of a direction; zeros where the model has none."""
+        if bias is None:
+            return b.constant(np.zeros(2 * self.gates * hidden, x.dtype.numpy), "no_bias")
+        return direction(b, bias, d)
+
+    def _state(self, b: Builder, state: Tensor | None, d: int) -> Tensor | None:
+        """An initial state of a direction as ``[batch, H]``; None for zeros."""
+        if state is None or (state.constant is not None and not state.constant.any()):
+            return None
+        return direction(b, state, d, axis=1 if self.layout else 0)
+
+    def _outputs(
+        self, b: Builder, parts: list[tuple[Tensor, ...]], dtype: DType
+    ) -> tuple[Tensor, ...]:
+        """The results of all directions along their own axis."""
+        axes = (2, 1, 1) if self.layout else (1, 0, 0)
+        return tuple(
+            b.cast(stacked(b, [part[k] for part in parts], axes[k]), dtype)
+            for k in range(len(parts[0]))
+        )
+
+
+def direction(b: Builder, x: Tensor, d: int, axis: int = 0) -> Tensor:
+    """What belongs to one direction of a stacked operand, in the type that is computed in."""
+    if x.constant is not None:
+        array = np.take(x.constant, d, axis).astype(x.dtype.compute.numpy)
+        return b.constant(array, f"{x.buffer}.{d}")
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    part = b.loop(shape, lambda *i: x[(*i[:axis], d, *i[axis:])], x.dtype)
+    return b.cast(part, x.dtype.compute)
+
+
+def stacked(b: Builder, parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Tensors of one shape, along a new axis."""
+    shape = parts[0].shape
+    single = [b.reshape(part, (*shape[:axis], 1, *shape[axis:])) for part in parts]
+    return joined(b, single, axis)
+
+
+def joined(b: Builder, parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Tensors one behind the other along an axis."""
+    if len(parts) == 1:
+        return parts[0]
+    rank, total = parts[0].rank, sum((p.shape[axis] for p in parts[1:]), parts[0].shape[axis])
+    pieces = []
+    offset: Dim = 0
+    for part in parts:
+        at = tuple(offset if a == axis else 0 for a in range(rank))
+        pieces.append((at, part.shape, lambda *i, part=part: part[i]))
+        offset = offset + part.shape[axis]
+    shape = tuple(total if a == axis else n for a, n in enumerate(parts[0].shape))
+    return b.pieces(shape, parts[0].dtype, pieces)
+
+
+@operator("RNN", since=14)
+@dataclass(frozen=True, slots=True)
+class RNN(Recurrent):
+    """``h' = f(x W + h R + b)``. Source: ONNX RNN-22."""
+
+    gates: ClassVar[int] = 1
+    default_activations: ClassVar[tuple[str, ...]] = ("Tanh",)
+
+    activation_alpha: tuple[float, ...] | None = None
+    activation_beta: tuple[float, ...] | None = None
+    activations: tuple[str, ...] | None = None
+    clip: float = 0.0
+    direction: str = "forward"
+    hidden_size: int | None = None
+    layout: int = 0
+
+    def infer(
+        self,
+        x: TensorType,
+        w: TensorType,
+        r: TensorType,
+        bias: TensorType | None = None,
+        lengths: TensorType | None = None,
+        initial_h: TensorType | None = None,
+    ) -> tuple[TensorType, TensorType]:
+        """Y and Y_h."""
+        y, state = self._check(x, w, r, bias, lengths, [initial_h])
+        return TensorType(x.dtype, y), TensorType(x.dtype, state)
+
+    def lower(
+        self,
+        b: Builder,
+        x: Tensor,
+        w: Tensor,
+        r: Tensor,
+        bias: Tensor | None = None,
+        lengths: Tensor | None = None,
+        initial_h: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """One kernel per direction."""
+        wide, parts = self._input(b, x), []
+        for d, cell in enumerate(self._cells(w.shape, r.shape)):
+            operands = (
+                lengths,
+                self._weights(b, w, d, (1,), f"{w.buffer}.{d}"),
+                self._weights(b, r, d, (1,), f"{r.buffer}.{d}"),
+                self._bias(b, bias, wide, cell.hidden, d),
+                self._state(b, initial_h, d),
+            )
+            parts.append(kernels.rnn(b, cell, wide, operands, bool(self.layout)))
+        return self._outputs(b, parts, x.dtype)
+
+
+@operator("GRU", since=14)
+@dataclass(frozen=True, slots=True)
+class GRU(Recurrent):
+    """Gated recurrent unit. Source: ONNX GRU-22."""
+
+    gates: ClassVar[int] = 3
+    default_activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh")
+
+    activation_alpha: tuple[float, ...] | None = None
+    activation_beta: tuple[float, ...] | None = None
+    activations: tuple[str, ...] | None = None
+    clip: float = 0.0
+    direction: str = "forward"
+    hidden_size: int | None = None
+    layout: int = 0
+    linear_before_reset: int = 0
+
+    def infer(
+        self,
+        x: TensorType,
+        w: TensorType,
+        r: TensorType,
+        bias: TensorType | None = None,
+        lengths: TensorType | None = None,
+        initial_h: TensorType | None = None,
+    ) -> tuple[TensorType, TensorType]:
+        """Y and Y_h."""
+        y, state = self._check(x, w, r, bias, lengths, [initial_h])
+        return TensorType(x.dtype, y), TensorType(x.dtype, state)
+
+    def lower(
+        self,
+        b: Builder,
+        x: Tensor,
+        w: Tensor,
+        r: Tensor,
+        bias: Tensor | None = None,
+        lengths: Tensor | None = None,
+        initial_h: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """One kernel per direction."""
+        wide, parts, linear = self._input(b, x), [], bool(self.linear_before_reset)
+        for d, cell in enumerate(self._cells(w.shape, r.shape)):
+            operands = (
+                lengths,
+                self._weights(b, w, d, (3,), f"{w.buffer}.{d}"),
+                self._weights(b, r, d, (3,) if linear else (2, 1), f"{r.buffer}.{d}"),
+                self._bias(b, bias, wide, cell.hidden, d),
+                self._state(b, initial_h, d),
+            )
+            parts.append(kernels.gru(b, cell, wide, operands, bool(self.layout), linear))
+        return self._outputs(b, parts, x.dtype)
+
+
+@operator("LSTM", since=14)
+@dataclass(frozen=True, slots=True)
+class LSTM(Recurrent):
+    """Long short-term memory. Source: ONNX LSTM-22."""
+
+    gates: ClassVar[int] = 4
+    default_activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh", "Tanh")
+
+    activation_alpha: tuple[float, ...] | None = None
+    activation_beta: tuple[float, ...] | None = None
+    activations: tuple[str, ...] | None = None
+    clip: float = 0.0
+    direction: str = "forward"
+    hidden_size: int | None = None
+    input_forget: int = 0
+    layout: int = 0
+
+    def infer(
+        self,
+        x: TensorType,
+        w: TensorType,
+        r: TensorType,
+        bias: TensorType | None = None,
+        lengths: TensorType | None = None,
+        initial_h: TensorType | None = None,
+        initial_c: TensorType | None = None,
+        peepholes: TensorType | None = None,
+    ) -> tuple[TensorType, TensorType, TensorType]:
+        """Y, Y_h and Y_c."""
+        y, state = self._check(x, w, r, bias, lengths, [initial_h, initial_c], peepholes)
+        last = TensorType(x.dtype, state)
+        return TensorType(x.dtype, y), last, last
+
+    def lower(
+        self,
+        b: Builder,
+        x: Tensor,
+        w: Tensor,
+        r: Tensor,
+        bias: Tensor | None = None,
+        lengths: Tensor | None = None,
+        initial_h: Tensor | None = None,
+        initial_c: Tensor | None = None,
+        peepholes: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """One kernel per direction."""
+        wide, parts = self._input(b, x), []
+        for d, cell in enumerate(self._cells(w.shape, r.shape)):
+            operands = (
+                lengths,
+                self._weights(b, w, d, (4,), f"{w.buffer}.{d}"),
+                self._weights(b, r, d, (4,), f"{r.buffer}.{d}"),
+                self._bias(b, bias, wide, cell.hidden, d),
+                None if peepholes is None else direction(b, peepholes, d),
+                self._state(b, initial_h, d),
+                self._state(b, initial_c, d),
+            )
+            step = kernels.lstm(b, cell, wide, operands, bool(self.layout), bool(self.input_forget))
+            parts.append(step)
+        return self._outputs(b, parts, x.dtype)
