@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import SofieError
 from .model import VERSION, InspectReport, Model, load
+from .runtime.interpreter import prepare_cling
 
 if TYPE_CHECKING:
     from .runtime.dataframe import SofieFunctor, define
     from .runtime.session import Session
 
 __version__ = VERSION
+
+prepare_cling()  # ROOT's interpreter reads its flags once, when it starts
 
 
 def __getattr__(name: str) -> Any:

@@ -247,6 +247,7 @@ class _Writer:
             "",
             *_indent(self._output_shape()),
             "",
+            *_indent(self._prepare()),
             " private:",
             *_indent(self._members()),
             "};",
@@ -434,8 +435,6 @@ class _Writer:
         lines: list[str] = []
         symbols = self.schedule.symbols
         symbolic = self._symbolic()
-        if symbols:
-            lines += self._prepare(symbols, symbolic)
         if self.constants:
             lines.append("std::shared_ptr<const Weights> w_;")
         if self.schedule.plan.offsets:
@@ -450,9 +449,12 @@ class _Writer:
             lines.append(f"sofie::Arena growing_[{len(self.schedule.plan.growing)}];")
         return lines
 
-    def _prepare(self, symbols: Sequence[Symbol], symbolic: list[str]) -> list[str]:
+    def _prepare(self) -> list[str]:
+        symbols, symbolic = self.schedule.symbols, self._symbolic()
+        if not symbols:
+            return []
         parameters = ", ".join(f"std::size_t {name}" for name in self.sizes.values())
-        lines = ["/// Lays the temporaries out for these sizes; nothing to do where they did not change."]
+        lines = ["/// Makes ready for these sizes: lays the temporaries out; infer_to does it too."]
         lines += [f"void prepare({parameters}) {{"]
         known: dict[Atom, str] = {}
         inner = []

@@ -52,7 +52,7 @@ enum class Kind { kNumber, kFixedArray, kArray, kUnsupported };
 template <class T, class = void>
 struct Column {
   static constexpr Kind kind = Kind::kUnsupported;
-  static constexpr std::size_t size = 1;  // so that it is its type that is reported, not a count
+  static constexpr std::size_t size = 0;
   using Value = float;
 };
 template <class T>
@@ -236,9 +236,7 @@ constexpr Plan<inputs> attempt(const Inputs& input, const Columns& column, const
     for (std::size_t c = plan.source[i].first; c < plan.source[i].first + plan.source[i].count; ++c) {
       plan.input = i;
       plan.column = c;
-      if (column[c].kind == Kind::kUnsupported)
-        plan.misfit = Misfit::kType;
-      else if (input[i].integral && !column[c].integral)
+      if (input[i].integral && !column[c].integral)
         plan.misfit = Misfit::kFraction;
       else if (plan.source[i].layout != Layout::kValues && column[c].kind == Kind::kNumber)
         plan.misfit = Misfit::kNotArray;
@@ -271,6 +269,13 @@ constexpr Plan<inputs> attempt(const Inputs& input, const Columns& column, const
 /// The plan for these columns; its misfit says why there is none.
 template <std::size_t inputs, std::size_t columns, std::size_t symbols, class Inputs, class Columns>
 constexpr Plan<inputs> make_plan(const Inputs& input, const Columns& column, const std::size_t* counts) {
+  for (std::size_t c = 0; c < columns; ++c) {
+    if (column[c].kind != Kind::kUnsupported) continue;
+    Plan<inputs> plan;
+    plan.misfit = Misfit::kType;
+    plan.column = c;
+    return plan;
+  }
   const std::int64_t batch = batch_symbol<inputs>(input);
   bool all_arrays = batch != kNoSymbol && columns > 0;
   for (std::size_t i = 0; i < inputs; ++i) all_arrays = all_arrays && free_axes(input[i], batch) == 0;
@@ -522,8 +527,7 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
         return label(kPlan.column < sizeof...(Columns) ? kPlan.column : sizeof...(Columns) - 1) +
                " is one too many: " + input + " takes " + takes;
       case Misfit::kType:
-        return label(kPlan.column) + " is neither a number nor an array of numbers: " + input +
-               " cannot take it";
+        return label(kPlan.column) + " is neither a number nor an array of numbers";
       case Misfit::kFraction:
         return label(kPlan.column) + " is not of an integer type, as " + input +
                " is: its fraction would be lost; convert it in a Define";
@@ -852,6 +856,10 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
 
 namespace dataframe {
 
+/// The column types of a Session where the user names none.
+template <class Session>
+using Defaults = decltype(default_columns(static_cast<typename Session::Inputs*>(nullptr)));
+
 template <class Session, class... Columns>
 struct FunctorFor {
   using type =
@@ -859,8 +867,8 @@ struct FunctorFor {
 };
 template <class Session>
 struct FunctorFor<Session> {
-  using type = Functor<Session, runtime::Indices<typename Session::Outputs>, std::index_sequence<>,
-                       decltype(default_columns(static_cast<typename Session::Inputs*>(nullptr)))>;
+  using type =
+      Functor<Session, runtime::Indices<typename Session::Outputs>, std::index_sequence<>, Defaults<Session>>;
 };
 
 }  // namespace dataframe

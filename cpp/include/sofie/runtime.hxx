@@ -118,8 +118,8 @@ void output_shape(Session& session, const std::size_t* dims, std::size_t* shape)
   using Output = std::tuple_element_t<output, typename Session::Outputs>;
   static_assert(!Output::dynamic, "this size is known only after the run");
   if constexpr (has_expression<Output>()) {
-    const auto computed =
-        computed_shape(session, output, dims, std::make_index_sequence<Session::kSymbols>());
+    prepare(session, dims, std::make_index_sequence<Session::kSymbols>());
+    const std::vector<std::size_t> computed = session.output_shape(output);
     for (std::size_t axis = 0; axis < Output::rank; ++axis) shape[axis] = computed[axis];
   } else {
     (void)session;

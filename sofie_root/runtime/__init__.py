@@ -1,0 +1,1 @@
+"""Loads generated headers and runs them: from numpy and in RDataFrame."""
