@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import FunctionProto, ModelProto, TypeProto, ValueInfoProto
 
 from sofie_root.errors import InputError, ModelError
@@ -19,7 +19,6 @@ from .onnx_importer import FunctionKey, Importer, Scope
 from .onnx_node import NEWEST_OPSET, normal_domain
 from .onnx_order import initializers
 from .onnx_tensors import TensorReader, type_name
-from .onnx_upgrade import OLDEST_OPSET
 
 
 def parse(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) -> Graph:
@@ -87,6 +86,7 @@ def _import(
     file: str | None,
 ) -> Graph:
     try:
+        _check_text(model)
         opsets = _opsets(model)
         tensors = initializers(model.graph)
         graph = Graph(name, (), {})
@@ -95,8 +95,6 @@ def _import(
         importer.run(
             model.graph, Scope(opsets, values={n: n for n in graph.inputs}, tensors=tensors)
         )
-    except UnicodeDecodeError:
-        raise ModelError("holds names that are not UTF-8; is it damaged?", file=file) from None
     except ModelError as error:
         error.file = error.file or file
         raise
@@ -107,6 +105,18 @@ def _import(
         properties={p.key: p.value for p in model.metadata_props},
     )
     return graph
+
+
+def _check_text(message: Message) -> None:
+    """Protobuf returns strings that are not UTF-8 as bytes; nobody behind this expects them."""
+    for field, content in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            texts = [content] if isinstance(content, (str, bytes)) else content
+            if any(isinstance(t, bytes) for t in texts):
+                raise ModelError("holds names that are not UTF-8; is it damaged?")
+        elif field.type == field.TYPE_MESSAGE:
+            for inner in [content] if isinstance(content, Message) else content:
+                _check_text(inner)
 
 
 def _opsets(model: ModelProto) -> dict[str, int]:
@@ -122,8 +132,8 @@ def _opsets(model: ModelProto) -> dict[str, int]:
             f"uses opset {version}, the installed onnx {onnx.__version__} knows up to "
             f"{NEWEST_OPSET}; upgrade it: pip install --upgrade onnx"
         )
-    if version < OLDEST_OPSET:
-        raise ModelError(f"uses opset {version}; export it again with opset 7 or newer")
+    if version < 1:
+        raise ModelError(f"uses opset {version}, which does not exist; export it again")
     return opsets
 
 

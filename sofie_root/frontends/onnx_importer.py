@@ -17,7 +17,7 @@ import numpy as np
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 import sofie_root.ops  # noqa: F401  (registers the operators)
-from sofie_root.errors import ModelError, Refusal, ShapeError, UnsupportedError
+from sofie_root.errors import ModelError, Refusal, ShapeError, SofieError, UnsupportedError
 from sofie_root.ir import (
     OPERATORS,
     Equality,
@@ -29,6 +29,8 @@ from sofie_root.ir import (
     constant_type,
     infer_node,
 )
+from sofie_root.ir.types import MAX_KNOWN_VALUES
+from sofie_root.passes.fold import evaluate_node, known_array
 
 from .onnx_node import (
     NEWEST_OPSET,
@@ -315,8 +317,36 @@ class Importer:
                 if any(isinstance(d, int) and d < 0 for d in type_.shape):
                     raise ShapeError(f"its result has the impossible shape {type_}", tensor=name)
                 self.graph.types[name] = type_
-        self.graph.nodes.append(made)
         self._equalities.update(dict.fromkeys(equalities))
+        if not self._computed(made):
+            self.graph.nodes.append(made)
+
+    def _computed(self, node: Node) -> bool:
+        """Turns a small result of known inputs into constants: a shape may hang on it.
+
+        What is computed in integers, type inference has done; this is for the rest, such as a size
+        that is scaled in floats.
+        """
+        types = self.graph.types
+        if all(types[o].value is not None for o in node.outputs if o is not None):
+            return False
+        constants: dict[str, Array] = {}
+        for name in (i for i in node.inputs if i is not None):
+            array = self.graph.constants.get(name)
+            array = known_array(types[name]) if array is None else array
+            if array is None or array.size > MAX_KNOWN_VALUES:
+                return False
+            constants[name] = array
+        sizes = [types[o].numel for o in node.outputs if o is not None]
+        if any(not isinstance(size, int) or size > MAX_KNOWN_VALUES for size in sizes):
+            return False
+        try:
+            results = evaluate_node(node, types, constants)
+        except (SofieError, IndexError, NotImplementedError):
+            return False  # it fails when it runs, if it runs
+        for name, array in results.items():
+            self._constant(name, array)
+        return True
 
     def _operator(self, cls: type[Op], node: RawNode) -> Op:
         """The operator object; attributes that it does not have must be without effect."""

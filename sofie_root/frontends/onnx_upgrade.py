@@ -16,10 +16,10 @@ import numpy.typing as npt
 from sofie_root.errors import ModelError
 from sofie_root.ir import Refuse, TensorType
 
-from .onnx_node import RawNode
+from .onnx_node import RawNode, schema_of
 
-OLDEST_OPSET = 6
-"""Opset 7 is promised; 6 differs little, and early PyTorch exporters wrote it."""
+OLDEST_OPSET = 7
+"""Nodes of older models are accepted where they mean the same, or where an adapter knows better."""
 
 
 class Emitter(Protocol):
@@ -50,15 +50,30 @@ ALWAYS = 2**31
 
 
 def upgrade(node: RawNode, emitter: Emitter) -> RawNode:
-    """The node in the newest opset; nodes that must come before it are emitted on the way."""
+    """The node in the newest opset; nodes that must come before it are emitted on the way.
+
+    Raises:
+        Refuse: the node is too old.
+    """
     if node.domain:
         return node
+    _check_age(node)
     for move in MOVED.get(node.op_type, ()):
         node = _move(node, move, emitter)
     for until, adapter in ADAPTERS.get(node.op_type, ()):
         if node.version < until:
             node = adapter(node, emitter)
     return node
+
+
+def _check_age(node: RawNode) -> None:
+    if node.version >= OLDEST_OPSET or node.op_type in RENAMED:
+        return
+    own = schema_of("", node.op_type, node.version)
+    oldest = schema_of("", node.op_type, OLDEST_OPSET)
+    adapted = any(until == OLDEST_OPSET for until, _ in ADAPTERS.get(node.op_type, ()))
+    if not adapted and (own is None or oldest is None or own.since_version != oldest.since_version):
+        raise Refuse(f"is of opset {node.version}; export the model with opset 7 or newer")
 
 
 # -- attributes that became inputs -----------------------------------------------------------------

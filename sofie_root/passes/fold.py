@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from sofie_root.errors import SofieError
@@ -30,7 +32,7 @@ def propagate_shapes(graph: Graph) -> PassResult:
     for original in graph.nodes:
         node = sweep.resolve(original)
         for output in node.outputs:
-            array = None if output is None else _known(sweep.type(output))
+            array = None if output is None else known_array(sweep.type(output))
             if output is not None and array is not None and sweep.uses[output]:
                 sweep.replace(output, sweep.constant(output, array))
                 sweep.change(node, f"{output!r} is known to be {_short(array)}")
@@ -38,7 +40,7 @@ def propagate_shapes(graph: Graph) -> PassResult:
     return sweep.result()
 
 
-def _known(type_: TensorType) -> Array | None:
+def known_array(type_: TensorType) -> Array | None:
     """The content of a tensor all of whose elements are numbers."""
     shape = tuple(d for d in type_.shape if isinstance(d, int))
     values = [d for d in type_.value or () if isinstance(d, int)]
@@ -65,7 +67,7 @@ def fold_constants(graph: Graph) -> PassResult:
         reason = _too_large(sweep, node, inputs)
         if reason is None:
             try:
-                results = evaluate_node(node, sweep.graph)
+                results = evaluate_node(node, sweep.graph.types, sweep.graph.constants)
             except (SofieError, IndexError, NotImplementedError) as error:
                 reason = f"cannot be computed now: {error}"
         if reason is not None:
@@ -78,17 +80,19 @@ def fold_constants(graph: Graph) -> PassResult:
     return sweep.result()
 
 
-def evaluate_node(node: Node, graph: Graph) -> dict[str, Array]:
-    """The outputs of a node whose inputs are all constants of ``graph``."""
+def evaluate_node(
+    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The outputs of a node all of whose inputs are among ``constants``."""
     inputs = {i for i in node.inputs if i is not None}
     outputs = [o for o in node.outputs if o is not None]
     single = Graph(
-        graph.name,
+        node.name,
         (),
         {o: o for o in outputs},
         [node],
-        {name: graph.types[name] for name in (*inputs, *outputs)},
-        {name: graph.constants[name] for name in inputs},
+        {name: types[name] for name in (*inputs, *outputs)},
+        {name: constants[name] for name in inputs},
     )
     return evaluate(single, {})
 
