@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
+
+VERSION = "0.1.0"
+"""Version of the package; pyproject.toml reads it from here."""
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -16,14 +18,6 @@ def include_dir() -> Path:
 def cmake_dir() -> Path:
     """The directory that holds ``sofie_root-config.cmake``."""
     return _part("cmake")
-
-
-def version() -> str:
-    """Version of the installed package."""
-    try:
-        return metadata.version("sofie_root")
-    except metadata.PackageNotFoundError:
-        return "0+checkout"  # imported from a checkout that was never installed
 
 
 def _part(name: str) -> Path:

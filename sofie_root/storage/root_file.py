@@ -21,7 +21,7 @@ import numpy.typing as npt
 import uproot
 import xxhash
 
-from sofie_root.config import version
+from sofie_root.config import VERSION
 from sofie_root.errors import SofieError, StorageError
 from sofie_root.ir import DType, Graph, Refuse, TensorType, verify
 
@@ -70,7 +70,7 @@ def save(
         raise StorageError(
             f"unknown compression {compression!r}; use one of {known}", file=str(path)
         )
-    document: dict[str, Any] = {"format": FORMAT_VERSION, "producer": f"sofie_root {version()}"}
+    document: dict[str, Any] = {"format": FORMAT_VERSION, "producer": f"sofie_root {VERSION}"}
     document |= encode_graph(graph)
     document["constants"] = [
         {"name": name, "checksum": _checksum(array)} for name, array in graph.constants.items()
@@ -197,7 +197,7 @@ def _document(file: Any) -> dict[str, Any]:
     if found != FORMAT_VERSION:
         writer = document.get("producer", "another program")
         raise StorageError(
-            f"has format version {found}, written by {writer}; this sofie_root {version()} "
+            f"has format version {found}, written by {writer}; this sofie_root {VERSION} "
             f"reads up to version {FORMAT_VERSION}: install a newer one"
         )
     stated = document.pop("checksum")

@@ -1,0 +1,450 @@
+"""The command ``sofie-root``: inspect, convert and check models, and find the C++ headers."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from . import config
+from .errors import SofieError
+
+if TYPE_CHECKING:
+    from .codegen.session import WeightsKind
+    from .ir import Dim
+    from .model import InspectReport, Model
+
+DESCRIPTION = """\
+Turns a trained network (ONNX) into a C++ header that runs inside a ROOT analysis."""
+
+EXAMPLES = """\
+examples:
+  sofie-root inspect tagger.onnx              what goes in, what comes out, what was optimised
+  sofie-root convert tagger.onnx -o tagger.hxx   C++ header, and its weights in tagger.dat
+  sofie-root convert tagger.onnx -o tagger.root  the model as a ROOT file
+  sofie-root check tagger.onnx                compiles it and compares it with ONNX Runtime
+  c++ -std=c++17 -O3 -march=native -I$(sofie-root config --incdir) analysis.cxx
+
+`sofie-root COMMAND --help` explains a command."""
+
+INSPECT = """\
+Shows the inputs, outputs and symbolic dims of a model, its operators, what the optimisation
+changed, and how much memory the generated code takes. -v adds every change of the passes, and what
+was fused or refused with the reason; -vv adds the graph and the program that is printed as C++.
+
+examples:
+  sofie-root inspect tagger.onnx
+  sofie-root inspect tagger.onnx --dim N=1 -v      with the symbolic dim N fixed to 1
+  sofie-root inspect tagger.root -vv | less"""
+
+CONVERT = """\
+Writes a model as a C++ header or as a ROOT file, by the ending of the output.
+
+  m.hxx   a C++17 header with a struct Session; its weights go to m.dat beside it
+          (--weights root: to m.root, compressed; --weights embedded: into the header)
+  m.root  the model itself, for sofie_root in Python and the other commands here
+
+examples:
+  sofie-root convert tagger.onnx -o tagger.hxx
+  sofie-root convert tagger.onnx -o tagger.hxx --weights embedded --namespace tagger
+  sofie-root convert tagger.onnx -o tagger.hxx --dim N=1       one event at a time
+  sofie-root convert tagger.onnx -o tagger.root --compression lzma
+
+then, in C++:
+  #include "tagger.hxx"
+  TMVA_SOFIE_tagger::Session session;             // reads tagger.dat
+  std::vector<float> score = session.infer(x.data());"""
+
+CHECK = """\
+Compiles a model, runs random inputs through it and through ONNX Runtime, and prints the largest
+difference of each output. Exit code 0 if all are within the tolerance, else 1.
+
+examples:
+  sofie-root check tagger.onnx
+  sofie-root check tagger.onnx --samples 20 --seed 7 --dim N=64,n_tracks=40
+  sofie-root check tagger.onnx --jit compiler      with the C++ compiler instead of ROOT's cling
+  sofie-root check tagger.root --reference interpreter"""
+
+CONFIG = """\
+Prints where the C++ side of sofie_root is installed.
+
+examples:
+  c++ -std=c++17 -O3 -I$(sofie-root config --incdir) analysis.cxx
+  cmake -Dsofie_root_DIR=$(sofie-root config --cmake) ..
+      then find_package(sofie_root CONFIG REQUIRED) and
+      target_link_libraries(analysis PRIVATE sofie_root::sofie_root)"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error of this command."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code.
+
+    Args:
+        arguments: the words after ``sofie-root``; those of the process if not given.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know all of Unicode
+    options = _parser().parse_args(arguments)
+    try:
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone; nobody wants the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        else:
+            print(f"sofie-root: {_message(error)}", file=sys.stderr)
+        return 1
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, SofieError):
+        return _printable(str(error))
+    if isinstance(error, OSError) and error.strerror:
+        return _printable(
+            f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        )
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return _printable(
+        f"internal error ({what}); this is a bug of sofie_root. "
+        "Run again with --debug and report what it prints"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    # Before or after the command; the default of the one must not undo the other.
+    show = "show the traceback of an error"
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=show)
+    dims = _Parser(add_help=False)
+    dims.add_argument("model", metavar="MODEL", help="an .onnx or .root file")
+    dims.add_argument(
+        "--dim",
+        "--dims",
+        metavar="NAME=SIZE",
+        action="append",
+        default=[],
+        help="fix a symbolic dim: N=1, or several: N=1,n_tracks=40; may be repeated",
+    )
+
+    parser = _Parser(
+        prog="sofie-root",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sofie_root {config.VERSION}")
+    parser.add_argument("--debug", action="store_true", help=show)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+
+    def command(name: str, summary: str, text: str, *parents: _Parser) -> _Parser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=text,
+            parents=[*parents, common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    inspect = command("inspect", "what a model is and what becomes of it", INSPECT, dims)
+    inspect.add_argument("-v", "--verbose", action="count", default=0, help="more; -vv: all")
+    inspect.set_defaults(run=_inspect)
+
+    convert = command("convert", "write a C++ header or a ROOT file", CONVERT, dims)
+    convert.add_argument("-o", "--output", required=True, metavar="FILE", help="m.hxx or m.root")
+    convert.add_argument(
+        "--weights",
+        choices=("dat", "root", "embedded"),
+        help="where a header's weights go (default: dat)",
+    )
+    convert.add_argument(
+        "--no-standalone",
+        action="store_true",
+        help="a short header that includes <sofie/...>, found with `sofie-root config --incdir`",
+    )
+    convert.add_argument(
+        "--namespace", help="of the Session (default: TMVA_SOFIE_ and the file's name)"
+    )
+    convert.add_argument(
+        "--compression",
+        choices=("zstd", "lzma", "lz4", "zlib", "none"),
+        help="of a .root file (default: zstd)",
+    )
+    convert.set_defaults(run=_convert)
+
+    check = command("check", "compare with ONNX Runtime", CHECK, dims)
+    check.add_argument("--samples", type=int, default=3, help="input sets to run (default: 3)")
+    check.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
+    check.add_argument("--tolerance", type=float, default=1e-4, help="of max|a-b|/max|a| (1e-4)")
+    check.add_argument("--jit", choices=("auto", "cling", "compiler"), default="auto")
+    check.add_argument("--reference", choices=("onnxruntime", "interpreter"), default="onnxruntime")
+    check.set_defaults(run=_check)
+
+    place = command("config", "where the C++ headers are", CONFIG)
+    choice = place.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--incdir", action="store_true", help="folder for the compiler's -I")
+    choice.add_argument("--cmake", action="store_true", help="folder of sofie_root-config.cmake")
+    choice.add_argument("--version", action="store_true", help="version of sofie_root")
+    place.set_defaults(run=_config)
+    return parser
+
+
+def _config(options: argparse.Namespace) -> int:
+    if options.incdir:
+        print(config.include_dir())
+    elif options.cmake:
+        print(config.cmake_dir())
+    else:
+        print(config.VERSION)
+    return 0
+
+
+def _load(options: argparse.Namespace) -> Model:
+    from .model import load
+
+    dims: dict[str, int] = {}
+    for item in ",".join(options.dim).split(",") if options.dim else []:
+        name, equals, size = item.rpartition("=")
+        if not equals or not name or not size.strip().isdigit():
+            raise SofieError(f"--dim takes NAME=SIZE with a size of 0 or more, not {item!r}")
+        dims[name.strip()] = int(size)
+    with _status(f"reading {options.model}"):
+        return load(options.model, dims=dims or None)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    model = _load(options)
+    with _status(f"optimising {model.name}"):
+        report = model.report()
+    tensors = [("input", *pair) for pair in model.inputs.items()]
+    tensors += [("output", *pair) for pair in model.outputs.items()]
+    _table(
+        f"{model.name}: inputs and outputs",
+        ("", "name", "dtype", "shape"),
+        [(kind, name, str(t.dtype), _shape(t.shape)) for kind, name, t in tensors],
+    )
+    counts = Counter(node.op.name for node in model.graph.nodes)
+    operators = [(name, str(count)) for name, count in sorted(counts.items())]
+    _table(f"{len(model.graph.nodes)} nodes", ("operator", "nodes"), operators)
+    _table("dims and memory", ("", ""), _facts(model, report))
+    passes = [(p.name, str(len(p.changes)), str(len(p.refusals))) for p in report.passes]
+    _table("passes", ("pass", "changes", "refused"), passes)
+    _print(f"fusion: {len(report.fused)} joined, {len(report.refused)} refused")
+    if not options.verbose:
+        _print("(-v lists the changes, what was fused and what was refused; -vv adds the program)")
+        return 0
+    _section("changes", [f"{p.name}: {c.node}: {c.text}" for p in report.passes for c in p.changes])
+    refusals = [(p.name, r) for p in report.passes for r in p.refusals]
+    _section("refused", [f"{name}: {r.operator} {r.node}: {r.reason}" for name, r in refusals])
+    _section("fused", report.fused)
+    _section("not fused", report.refused)
+    if options.verbose > 1:
+        _section("graph", str(model.graph).splitlines())
+        _section("program", str(report.schedule).splitlines())
+    return 0
+
+
+def _facts(model: Model, report: InspectReport) -> list[tuple[str, str]]:
+    """What the generated code needs at run time."""
+    from .ir.dim import size_symbols
+
+    symbols = list(report.symbols)
+    at_run_time = {
+        str(s) for s in size_symbols(d for t in model.outputs.values() for d in t.shape)
+    }.difference(symbols)
+    facts = [("symbolic dims", ", ".join(symbols) or "none")]
+    if at_run_time:
+        facts.append(("data-dependent dims", ", ".join(sorted(at_run_time))))
+    facts.append(("weights", _bytes(report.weight_bytes)))
+    plan = report.schedule.plan
+    for size in (1, 16) if symbols else (0,):
+        where = f" at {', '.join(f'{s}={size}' for s in symbols)}" if symbols else ""
+        arena, total = _bytes_at(plan.total, size), _bytes_at(plan.intermediates, size)
+        facts.append((f"arena{where}", f"{arena} for {total} of intermediates"))
+    if plan.growing:
+        count = len(plan.growing)
+        facts.append(("beside the arena", f"{count} buffers whose size is known at run time only"))
+    return facts
+
+
+def _convert(options: argparse.Namespace) -> int:
+    target = Path(options.output)
+    of_header = {
+        "--weights": options.weights,
+        "--namespace": options.namespace,
+        "--no-standalone": options.no_standalone or None,
+    }
+    if target.suffix == ".root":
+        if given := [name for name, value in of_header.items() if value is not None]:
+            raise SofieError(f"{given[0]} is for C++ headers, and {target} is a ROOT file")
+        model = _load(options)
+        with _status(f"writing {target}"):
+            written = [model.save(target, options.compression or "zstd")]
+    elif target.suffix in (".hxx", ".hpp", ".hh", ".h"):
+        if options.compression:
+            raise SofieError(f"--compression is for ROOT files, and {target} is a C++ header")
+        model = _load(options)
+        weights: WeightsKind = options.weights or "dat"
+        beside = target.with_suffix(f".{weights}")
+        if options.dim and weights == "root" and _same_file(beside, Path(options.model)):
+            raise SofieError(
+                f"the weights would replace the model {beside} by one with fixed dims; "
+                "give the output another name"
+            )
+        with _status(f"generating {target}"):
+            standalone = not options.no_standalone
+            written = [model.generate(target, weights, standalone, options.namespace)]
+        if weights != "embedded" and model.report().weight_bytes:
+            written.append(beside)
+    else:
+        raise SofieError(f"the output must end in .hxx (C++ header) or .root, unlike {target}")
+    for path in written:
+        _print(f"wrote {path} ({_bytes(path.stat().st_size)})")
+    return 0
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.exists() and b.exists() and a.samefile(b)
+
+
+def _check(options: argparse.Namespace) -> int:
+    model = _load(options)
+    with _bar(f"checking {model.name}", options.samples) as on_sample:
+        report = model.check(
+            reference=options.reference,
+            samples=options.samples,
+            seed=options.seed,
+            jit=options.jit,
+            tolerance=options.tolerance,
+            on_sample=on_sample,
+        )
+    sets = "1 input set" if options.samples == 1 else f"{options.samples} input sets"
+    _table(
+        f"{model.name}: {sets} against {report.reference}",
+        ("output", "type", "max abs", "max rel", "tolerance", ""),
+        [
+            (
+                row.name,
+                row.type,
+                f"{row.max_abs:.2e}",
+                f"{row.max_rel:.2e}",
+                f"{row.tolerance:.0e}",
+                "ok" if row.ok else row.problem or "TOO FAR",
+            )
+            for row in report.outputs
+        ],
+    )
+    for note in report.notes:
+        _print(note)
+    return 0 if report.ok else 1
+
+
+def _printable(text: str) -> str:
+    """The text with control characters escaped: names come from the model's file."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def _print(text: str) -> None:
+    print(_printable(text))
+
+
+def _section(title: str, lines: Iterable[str]) -> None:
+    shown = [f"  {line}" for line in lines]
+    _print("\n".join(["", f"{title}:", *(shown or ["  none"])]))
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table: drawn for a terminal, else plain columns that a script can read."""
+    cells = [tuple(_printable(cell) for cell in row) for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        headed = any(columns)
+        table = Table(title=Text(_printable(title)), title_justify="left", show_header=headed)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in cells:
+            table.add_row(*map(Text, row))  # Text: square brackets are no markup here
+        Console().print(table)
+        return
+    lines = [tuple(columns), *cells] if any(columns) else cells
+    widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
+    _print(title)
+    for line in lines:
+        padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        _print(f"  {padded}".rstrip())
+
+
+@contextmanager
+def _status(text: str) -> Iterator[None]:
+    """Shows on a terminal that something takes a while."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(_printable(text))):
+        yield
+
+
+@contextmanager
+def _bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal; gives the function that moves it."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(_printable(text).replace("[", r"\["), total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _shape(dims: Iterable[object]) -> str:
+    return f"[{', '.join(map(str, dims))}]"
+
+
+def _bytes_at(dim: Dim, size: int) -> str:
+    """An expression of bytes, with every symbol at that size."""
+    from .ir.dim import evaluate
+
+    return _bytes(evaluate(dim, lambda _: size))
+
+
+def _bytes(size: float) -> str:
+    """A size as people read it: 4.2 kB."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
