@@ -16,6 +16,9 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from sofie_root.frontends.onnx import from_proto
+from sofie_root.lowering.interpret import evaluate
+
 OPSET = 22
 """Opset of a row that does not say otherwise; ONNX Runtime has kernels for it."""
 
@@ -69,7 +72,7 @@ class Case:
         }
 
     def model(self, symbolic: bool = False) -> onnx.ModelProto:
-        """The model; ``symbolic`` makes every input size but 1 a named dim, shared by equal sizes."""
+        """The model; ``symbolic`` makes every input size but 1 a dim, shared by equal sizes."""
         names = ["" if array is None else f"x{k}" for k, array in enumerate(self.inputs)]
         node = helper.make_node(
             self.op_type, names, self.output_names, name=self.op_type, **self.attrs
@@ -223,3 +226,9 @@ def numbers(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     values = whole(*shape, low=1, dtype=dtype)
     sign = 1 if np.issubdtype(dtype, np.unsignedinteger) else np.where(boolean(*shape), 1, -1)
     return np.asarray(values * sign).astype(dtype)
+
+
+def interpreted(case: Case, symbolic: bool = False) -> list[np.ndarray]:
+    """The outputs of a case as the NumPy interpreter computes them."""
+    outputs = evaluate(from_proto(case.model(symbolic)), case.feeds)
+    return [outputs[name] for name in case.output_names]

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from operator_cases import CASES, Case
-
-from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.interpret import evaluate
-
-
-def run(case: Case, symbolic: bool) -> None:
-    """Checks one case against what is expected of it."""
-    graph = from_proto(case.model(symbolic))
-    outputs = evaluate(graph, case.feeds)
-    case.check([outputs[name] for name in case.output_names], "symbolic" if symbolic else "static")
+from operator_case import Case, interpreted
+from operator_cases import CASES
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_static_sizes(case: Case) -> None:
-    run(case, symbolic=False)
+    case.check(interpreted(case), "static")
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if not c.static], ids=str)
 def test_symbolic_sizes(case: Case) -> None:
-    run(case, symbolic=True)
+    case.check(interpreted(case, symbolic=True), "symbolic")

@@ -104,10 +104,12 @@ class FloorDiv(Atom):
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
         low, high = bounds(self.a)
+        least = _least(low)
+        natural = least is not None and least >= 0
         positive = isinstance(self.b, int) and self.b > 0
         return (
-            low // self.b if positive and isinstance(low, int) else (0 if low == 0 else None),
-            high // self.b if positive and isinstance(high, int) else (high if low == 0 else None),
+            least // self.b if positive and least is not None else (0 if natural else None),
+            high // self.b if positive and isinstance(high, int) else (high if natural else None),
         )
 
     def __str__(self) -> str:
@@ -143,10 +145,9 @@ class Min(_Extremum):
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
         pairs = [bounds(a) for a in self.args]
-        lows = [low for low, _ in pairs]
+        lows = [least for least in (_least(low) for low, _ in pairs) if least is not None]
         highs = [high for _, high in pairs if high is not None]
-        ints = [low for low in lows if isinstance(low, int)]
-        return (min(ints) if len(ints) == len(lows) else None), (highs[0] if highs else None)
+        return (min(lows) if len(lows) == len(pairs) else None), (highs[0] if highs else None)
 
 
 class Max(_Extremum):
@@ -160,7 +161,7 @@ class Max(_Extremum):
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
         pairs = [bounds(a) for a in self.args]
-        lows = [low for low, _ in pairs if isinstance(low, int)]
+        lows = [least for least in (_least(low) for low, _ in pairs) if least is not None]
         highs = [high for _, high in pairs]
         ints = [high for high in highs if isinstance(high, int)]
         return (max(lows) if lows else None), (max(ints) if len(ints) == len(highs) else None)
@@ -222,6 +223,11 @@ class Poly:
 
     def __rmod__(self, other: Dim) -> Dim:
         return mod(other, self)
+
+    @cached_property
+    def bounds(self) -> tuple[Dim | None, Dim | None]:
+        """See :func:`bounds`."""
+        return _bounds(self)
 
     @cached_property
     def atoms(self) -> frozenset[Atom]:
@@ -432,8 +438,10 @@ def bounds(d: Dim) -> tuple[Dim | None, Dim | None]:
     Index symbols are replaced by the end of their range that makes each term smallest or largest; sizes
     stay in the result as symbols, with lower bound 0.
     """
-    if isinstance(d, int):
-        return d, d
+    return (d, d) if isinstance(d, int) else d.bounds
+
+
+def _bounds(d: Poly) -> tuple[Dim | None, Dim | None]:
     low: Dim | None = 0
     high: Dim | None = 0
     for mono, coeff in d.terms:
@@ -455,6 +463,15 @@ def bounds(d: Dim) -> tuple[Dim | None, Dim | None]:
         low = None if low is None or lo is None else low + lo
         high = None if high is None or hi is None else high + hi
     return low, high
+
+
+def _least(low: Dim | None) -> int | None:
+    """The smallest value of a lower bound made of sizes, none of which is negative."""
+    if low is None or isinstance(low, int):
+        return low
+    if any(coeff < 0 for mono, coeff in low.terms if mono):
+        return None
+    return next((coeff for mono, coeff in low.terms if not mono), 0)
 
 
 def at_least(a: Dim, b: Dim) -> bool:
