@@ -28,9 +28,9 @@ def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is wha
     """A C++ functor that runs the model; for ``df.DefineSlot("y", functor, columns)``.
 
     It has one Session per slot. Which columns an input takes: as many numbers as it has values (a
-    batch dimension counts as 1), or arrays that hold them; for a shape such as [N, 2, n_pf], 2 array
-    columns of n_pf elements, or one array of all values. If every input is [N, ...] and gets one
-    array column per value, N is the arrays' length: one evaluation for each object of the event.
+    batch dimension counts as 1), or arrays that hold them; for a shape such as [N, 2, n_pf], 2
+    array columns of n_pf elements, or one array of all values. If every input is [N, ...] and gets
+    one array column per value, N is the arrays' length: one evaluation per object of the event.
 
     The result of an event is a number where the output has one element, else an RVec; of several
     outputs it is a ``std::tuple`` of these, so that ``Define("a", "std::get<0>(y)")`` reads one of
@@ -39,9 +39,8 @@ def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is wha
     Args:
         model: the model, or a Session of it.
         df_or_nslots: the data frame (columns are checked against it), or a number of slots.
-        columns: names of the columns, in the order of the model's inputs; or per input, by its name.
-            None: each input takes numbers of its own type where it has at most 64 values, else
-            arrays.
+        columns: names of the columns, in the order of the model's inputs; or by input. None: each
+            input takes numbers of its own type where it has at most 64 values, else arrays.
         output: name of the output to return; None: all.
 
     Raises:

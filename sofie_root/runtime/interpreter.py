@@ -1,7 +1,7 @@
 """Turns the text of a generated header into code that can be called, by cling or by a C++ compiler.
 
-Both ways end in the same table of C functions (``sofie/runtime.hxx``), so whatever calls a model does not
-know which of the two made it.
+Both ways end in the same table of C functions (``sofie/runtime.hxx``), so whatever calls a model
+does not know which of the two made it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from sofie_root.ir.dtype import DType
 Jit: TypeAlias = Literal["auto", "cling", "compiler"]
 Engine: TypeAlias = Literal["cling", "compiler"]
 
-# Cling optimises little unless told to before it starts: -O2 and native vectors, and LLVM's good register
-# allocator instead of the fast one, without which every accumulator lives in memory (10 x slower).
+# Cling optimises little unless told to before it starts: -O2 and native vectors, and LLVM's good
+# register allocator instead of the fast one, with which accumulators live in memory (10 x slower).
 CLING_FLAGS = ("-O2", "-march=native", "-fopenmp-simd", "-mllvm -optimize-regalloc")
 COMPILER_FLAGS = (
     "-std=c++17",
@@ -165,7 +165,7 @@ def load_library(header: str | Path, *, jit: Jit = "auto") -> Library:
 
     Args:
         header: the path of a header, or its text.
-        jit: ``"cling"``, ``"compiler"``, or ``"auto"``: cling where it can optimise, else a compiler.
+        jit: ``"cling"``, ``"compiler"``, or ``"auto"``: cling if it optimises, else a compiler.
 
     Raises:
         ToolchainError: neither is there, or the header does not compile.
@@ -178,7 +178,7 @@ def load_library(header: str | Path, *, jit: Jit = "auto") -> Library:
     digest = _digest(text)
     with _lock:
         if (engine, digest) not in _libraries:
-            # Two models may have one name, and ROOT cannot forget a declaration: the hash tells them apart.
+            # Two models may have one name, and cling forgets nothing: a hash tells them apart.
             suffix = f"_{digest[:12]}"
             name = rf"\b{namespaces[-1]}"  # also where the include guard has it
             text = re.sub(name, lambda m: m[0] + suffix, text, flags=re.IGNORECASE)
@@ -216,8 +216,8 @@ def choose_engine(jit: Jit) -> Engine:
     if not _has_warned:
         _has_warned = True
         warnings.warn(
-            "ROOT's interpreter was started without optimisation, so models run several times slower: import "
-            "sofie_root before the first use of ROOT, or install a C++ compiler",
+            "ROOT's interpreter was started without optimisation, so models run several times "
+            "slower: import sofie_root before the first use of ROOT, or install a C++ compiler",
             stacklevel=3,
         )
     return "cling"
@@ -229,7 +229,7 @@ def choose_engine(jit: Jit) -> Engine:
 
 
 def prepare_cling() -> bool:
-    """Asks cling for optimised code, as long as it has not started; importing sofie_root calls this.
+    """Asks cling for optimised code, unless it has started; importing sofie_root calls this.
 
     Adds to ``EXTRA_CLING_ARGS`` what the user has not set there. Nothing is imported.
 
@@ -260,7 +260,7 @@ def _stem(flag: str) -> str:
 
 def _is_root_started() -> bool:
     """Whether ROOT's C++ side is up; importing ROOT alone does not start it."""
-    return "_cppyy" in getattr(sys.modules.get("ROOT"), "__dict__", {})
+    return "cppyy" in sys.modules
 
 
 def is_root_installed() -> bool:
@@ -288,8 +288,8 @@ def import_root() -> Any:
             interpreter = ROOT.gInterpreter
         except Exception as error:
             raise ToolchainError(
-                f"ROOT does not start: {error}. A script or folder beside yours that has the name of a standard "
-                "module is a common reason"
+                f"ROOT does not start: {error}. A script or folder beside yours that has the name "
+                "of a standard module is a common reason"
             ) from error
         _add_include_path(interpreter)
         return ROOT
@@ -338,7 +338,7 @@ inline unsigned long long sofie_api() {{
 
 
 def find_compiler() -> tuple[str, ...] | None:
-    """The command of the C++ compiler: ``$CXX``, else the first of c++, g++ and clang++; None if there is none."""
+    """The command of the C++ compiler: ``$CXX``, c++, g++ or clang++; None if there is none."""
     candidates = [shlex.split(os.environ.get("CXX", "")), ["c++"], ["g++"], ["clang++"]]
     for command in candidates:
         if command and shutil.which(command[0]):
@@ -386,7 +386,7 @@ extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sof
         )
         if done.returncode != 0:
             raise ToolchainError(
-                f"{shlex.join(compiler)} cannot compile the generated header:\n{_excerpt(done.stderr)}"
+                f"{shlex.join(compiler)} cannot compile the header:\n{_excerpt(done.stderr)}"
             )
         result.replace(path)  # atomic: another process sees all of it or nothing
     try:

@@ -186,8 +186,8 @@ class Session:
         for name, found in results.items():
             if not _agree(found, np.asarray(expected[name])):
                 raise ToolchainError(
-                    f"the self-test failed: the code that {self.library.engine} made computes something else than "
-                    "the model does. Please report this; another jit= ('cling' or 'compiler') may work",
+                    f"the self-test failed: what {self.library.engine} compiled computes something "
+                    "else than the model does. Please report this; another jit= may work",
                     tensor=name,
                 )
 
@@ -197,15 +197,7 @@ class Session:
         return f"<Session ({inputs}) -> ({outputs}), {self.library.engine}>"
 
     def _call(self, inputs: Sequence[npt.ArrayLike], out: Mapping[str, Array]) -> list[Array]:
-        arrays = [
-            x
-            if type(x) is np.ndarray
-            and x.dtype is dtype
-            and x.flags.c_contiguous
-            and x.flags.aligned
-            else _as_input(x, tensor)
-            for x, tensor, dtype in zip(inputs, self.inputs, self._input_dtypes, strict=True)
-        ]
+        arrays = list(map(_as_input, inputs, self.inputs, self._input_dtypes))
         shapes = [array.shape for array in arrays]
         with self._lock:
             if shapes != self._shapes:  # the same as in the last call, mostly
@@ -216,13 +208,12 @@ class Session:
             for k, (shape, dtype) in enumerate(
                 zip(self._output_shapes, self._output_dtypes, strict=True)
             ):
-                if out and self.outputs[k].name in out:
-                    result = out[self.outputs[k].name]
-                    _check_output(result, self.outputs[k], shape, arrays)
+                if out and (name := self.outputs[k].name) in out:
+                    results.append(out[name])
+                    _check_output(out[name], self.outputs[k], shape, arrays)
                 else:
-                    result = None if shape is None else np.empty(shape, dtype)
-                self._out[k] = None if result is None else _address(result)
-                results.append(result)
+                    results.append(None if shape is None else np.empty(shape, dtype))
+                self._out[k] = None if shape is None else _address(results[k])
             status = self._run(self._handle, *self._arguments)
             if status:
                 self._raise(status)
@@ -237,7 +228,8 @@ class Session:
         for shape, tensor in zip(shapes, self.inputs, strict=True):
             if len(shape) != len(tensor.shape):
                 raise InputError(
-                    f"expected {tensor}, found shape {_text(shape)}: {len(shape)} axes, not {len(tensor.shape)}",
+                    f"expected {tensor}, found shape {_text(shape)}: {len(shape)} axes, "
+                    f"not {len(tensor.shape)}",
                     tensor=tensor.name,
                 )
             for axis, (size, dim) in enumerate(zip(shape, tensor.shape, strict=True)):
@@ -292,17 +284,24 @@ class Session:
         raise InputError(self.library.functions.error(self._handle).decode(errors="replace"))
 
 
-def _as_input(value: npt.ArrayLike, tensor: TensorInfo) -> Array:
+def _as_input(value: npt.ArrayLike, tensor: TensorInfo, dtype: np.dtype[Any]) -> Array:
     """The value as an array that C++ can read; a copy only where it must be one."""
-    dtype = tensor.dtype.numpy
     if not isinstance(value, np.ndarray):
-        # Lists and numbers have no dtype of their own; a tensor of another library has.
-        has_dtype = hasattr(value, "dtype") or hasattr(value, "__array__")
-        value = np.asarray(value) if has_dtype else np.asarray(value, dtype)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise InputError(
+                f"expected {tensor}, found no array: {error}", tensor=tensor.name
+            ) from error
+        # Lists and numbers have no dtype of their own, as a tensor of another library has.
+        is_typed = hasattr(value, "dtype") or hasattr(value, "__array__")
+        can_convert = not is_typed and np.can_cast(array.dtype, dtype, "same_kind")
+        value = array.astype(dtype) if can_convert else array
     if value.dtype != dtype:
         if value.dtype.newbyteorder("=") != dtype:
             raise InputError(
-                f"expected {tensor}, found dtype {value.dtype}; convert it with .astype({str(dtype)!r})",
+                f"expected {tensor}, found dtype {value.dtype}; convert it with "
+                f".astype({str(dtype)!r})",
                 tensor=tensor.name,
             )
         return value.astype(dtype)  # big-endian, as files have it
@@ -339,7 +338,8 @@ def _check_output(
         problem = "shares memory with an input"
     if problem is not None:
         raise InputError(
-            f"out= needs a contiguous, writable {tensor.dtype} array of shape {_text(shape)}; this one {problem}",
+            f"out= needs a contiguous, writable {tensor.dtype} array of shape {_text(shape)}; "
+            f"this one {problem}",
             tensor=tensor.name,
         )
 
