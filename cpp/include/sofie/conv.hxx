@@ -12,7 +12,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstring>
 #include <type_traits>
 
 #include "simd.hxx"
@@ -224,12 +223,26 @@ SOFIE_INLINE inline void conv_flat(const ConvSum& s, const FlatRows& flat, bool 
   }
 }
 
+// Whether any tap falls on the positions whose remainders modulo the strides are `rest`.
+constexpr bool conv_reads_phase(const ConvShape& s, const std::size_t (&rest)[3]) {
+  for (std::size_t d = 0; d < 3; ++d) {
+    bool found = false;
+    for (std::size_t k = 0; k < s.kernel[d]; ++k) found = found || k * s.dilation[d] % s.stride[d] == rest[d];
+    if (!found) return false;
+  }
+  return true;
+}
+
 // Copies the planes of a group into the workspace, padded and split into the phases of the stride.
 SOFIE_NOINLINE inline void conv_copy(const ConvShape& s, std::size_t channels, const float* x, float* work) {
   for (std::size_t c = 0; c < channels; ++c, x += s.in_plane()) {
     for (std::size_t phase = 0; phase < s.phases(); ++phase) {
       std::size_t rest[3] = {phase / s.stride[2] / s.stride[1], phase / s.stride[2] % s.stride[1],
                              phase % s.stride[2]};
+      if (!conv_reads_phase(s, rest)) {  // a kernel smaller than the stride skips some
+        work += s.grid_plane();
+        continue;
+      }
       // Positions [low, high) of each dimension lie inside the input; the others are padding.
       std::size_t low[3], high[3];
       for (std::size_t d = 0; d < 3; ++d) {
@@ -250,12 +263,15 @@ SOFIE_NOINLINE inline void conv_copy(const ConvShape& s, std::size_t channels, c
           const float* row = x + (y0 * s.in[1] + y1) * s.in[2];
           for (std::size_t i = 0; i < low[2]; ++i) work[i] = 0.f;
           if (s.stride[2] == 1) {
-            if (high[2] > low[2]) {
-              std::memcpy(work + low[2], row + (low[2] - s.pad[2]), (high[2] - low[2]) * sizeof(float));
-            }
+            float* to = work + low[2];
+            const float* from = row + low[2] - s.pad[2];
+            map(high[2] - low[2], [&](auto j) SOFIE_INLINE { store(to, j, load(from, j)); });
           } else {
-            for (std::size_t i = low[2]; i < high[2]; ++i)
-              work[i] = row[i * s.stride[2] + rest[2] - s.pad[2]];
+            std::size_t i = low[2];
+            for (; s.stride[2] == 2 && i + kLanes <= high[2]; i += kLanes) {
+              store(work, Full{i}, load_every_second(row + (2 * i + rest[2] - s.pad[2])));
+            }
+            for (; i < high[2]; ++i) work[i] = row[i * s.stride[2] + rest[2] - s.pad[2]];
           }
           for (std::size_t i = high[2]; i < s.grid[2]; ++i) work[i] = 0.f;
         }
@@ -332,8 +348,8 @@ constexpr std::size_t conv_workspace(const std::size_t (&in)[P::rank]) {
 /// @param packed_w see kConvBlock.
 /// @param workspace conv_workspace<P>(in) elements, overwritten.
 template <class P, class T, class E>
-void conv(std::size_t batch, const std::size_t (&in)[P::rank], const T* x, const T* packed_w, T* y,
-          T* workspace, E epilogue) {
+void conv(std::size_t batch, const std::size_t (&in)[P::rank], const T* x, const same<T>* packed_w,
+          same<T>* y, same<T>* workspace, E epilogue) {
   const detail::ConvShape s = detail::conv_shape<P>(in);
   if constexpr (std::is_same<T, float>::value) {
     constexpr std::size_t C = P::C / P::groups, O = P::O / P::groups;

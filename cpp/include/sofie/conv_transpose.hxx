@@ -97,7 +97,7 @@ constexpr std::size_t conv_transpose_workspace(const std::size_t (&in)[P::rank],
 /// @param workspace conv_transpose_workspace<P>(in, out) elements, overwritten.
 template <class P, class T, class E>
 void conv_transpose(std::size_t batch, const std::size_t (&in)[P::rank], const std::size_t (&out)[P::rank],
-                    const T* x, const T* packed_w, T* y, T* workspace, E epilogue) {
+                    const T* x, const same<T>* packed_w, same<T>* y, same<T>* workspace, E epilogue) {
   using namespace detail;
   const ConvShape s = conv_transpose_shape<P>(in, out);
   if constexpr (!std::is_same<T, float>::value) {

@@ -10,6 +10,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "simd.hxx"
@@ -262,7 +264,7 @@ SOFIE_INLINE inline void gemm_blocked(std::size_t m, N n, std::size_t k, const f
 /// and returns a vector or float; for other types it gets a T and a Scalar j.
 /// @param packed_b B in panels of kPanel columns, see kPanel.
 template <class M, class N, class K, class T, class E>
-SOFIE_INLINE inline void gemm(M m, N n, K k, const T* a, std::size_t lda, const T* packed_b, T* c,
+SOFIE_INLINE inline void gemm(M m, N n, K k, const T* a, std::size_t lda, const same<T>* packed_b, same<T>* c,
                               std::size_t ldc, E epilogue) {
   if constexpr (std::is_same<T, float>::value) {
     if (m == 1) {
@@ -291,18 +293,76 @@ constexpr std::size_t matmul_workspace(std::size_t m, std::size_t n, std::size_t
 }
 
 namespace detail {
+typedef float f32x4 __attribute__((vector_size(16)));
+
+// Interleaves the lower (or upper) halves of two vectors: a0 b0 a1 b1 (or a2 b2 a3 b3).
+template <bool Upper>
+SOFIE_INLINE inline f32x4 interleave(f32x4 a, f32x4 b) {
+#if defined(__clang__)
+  return Upper ? __builtin_shufflevector(a, b, 2, 6, 3, 7) : __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#else
+  typedef std::int32_t i32x4 __attribute__((vector_size(16)));
+  return Upper ? __builtin_shuffle(a, b, i32x4{2, 6, 3, 7}) : __builtin_shuffle(a, b, i32x4{0, 4, 1, 5});
+#endif
+}
+
+// to[i * ld + j] = from[i * step_i + j * step_j] for i < m, j < n; transposes by blocks of 4 x 4.
+SOFIE_NOINLINE inline void copy_matrix(std::size_t m, std::size_t n, const float* from, std::size_t step_i,
+                                       std::size_t step_j, float* to, std::size_t ld) {
+  std::size_t i = 0;
+  if (step_j == 1) {
+    for (; i < m; ++i) {
+      map(n, [&](auto j) SOFIE_INLINE { store(to + i * ld, j, load(from + i * step_i, j)); });
+    }
+  } else if (step_i == 1) {
+    for (; i + 4 <= m; i += 4) {
+      std::size_t j = 0;
+      for (; j + 4 <= n; j += 4) {
+        f32x4 r[4];
+        SOFIE_UNROLL
+        for (std::size_t l = 0; l < 4; ++l) std::memcpy(&r[l], from + i + (j + l) * step_j, sizeof r[l]);
+        const f32x4 a = interleave<false>(r[0], r[2]), b = interleave<false>(r[1], r[3]);
+        const f32x4 c = interleave<true>(r[0], r[2]), d = interleave<true>(r[1], r[3]);
+        const f32x4 t[4] = {interleave<false>(a, b), interleave<true>(a, b), interleave<false>(c, d),
+                            interleave<true>(c, d)};
+        SOFIE_UNROLL
+        for (std::size_t l = 0; l < 4; ++l) std::memcpy(to + (i + l) * ld + j, &t[l], sizeof t[l]);
+      }
+      for (; j < n; ++j) {
+        for (std::size_t l = 0; l < 4; ++l) to[(i + l) * ld + j] = from[i + l + j * step_j];
+      }
+    }
+  }
+  for (; i < m; ++i) {
+    for (std::size_t j = 0; j < n; ++j) to[i * ld + j] = from[i * step_i + j * step_j];
+  }
+}
+
 // B[k][n] with strides to panels.
 SOFIE_NOINLINE inline void pack_panels(std::size_t n, std::size_t k, const float* b, std::size_t b_sk,
                                        std::size_t b_sn, float* packed) {
-  for (std::size_t p = 0; p < n; p += kPanel) {
+  for (std::size_t p = 0; p < n; p += kPanel, packed += k * kPanel) {
     const std::size_t width = n - p < kPanel ? n - p : kPanel;
+    copy_matrix(k, width, b + p * b_sn, b_sk, b_sn, packed, kPanel);
+    if (width == kPanel) continue;
     for (std::size_t l = 0; l < k; ++l) {
-      for (std::size_t j = 0; j < width; ++j) packed[l * kPanel + j] = b[l * b_sk + (p + j) * b_sn];
       for (std::size_t j = width; j < kPanel; ++j) packed[l * kPanel + j] = 0.f;
     }
-    packed += k * kPanel;
   }
 }
+
+// B read where it lies, rows contiguous; only the columns from `tail_begin` on (less than a strip) are
+// packed.
+struct DirectStrips {
+  const float* b;
+  std::size_t ldb, tail_begin;
+  const float* tail;
+  std::size_t k;
+  SOFIE_INLINE Strip operator()(std::size_t column) const {
+    if (column < tail_begin) return {b + column, b + column + kLanes, ldb};
+    return PackedStrips{tail, k}(column - tail_begin);
+  }
+};
 }  // namespace detail
 
 /// Batched product of two run-time operands: c[b0][b1][m][n] (contiguous) = epilogue(sum_k a * b, batch, i,
@@ -310,39 +370,46 @@ SOFIE_NOINLINE inline void pack_panels(std::size_t n, std::size_t k, const float
 /// @param workspace matmul_workspace(m, n, k, a_sk) elements, overwritten.
 template <class B0, class B1, class M, class N, class K, class T, class E>
 SOFIE_INLINE inline void matmul(B0 b0, B1 b1, M m, N n, K k, const T* a, std::size_t a_s0, std::size_t a_s1,
-                                std::size_t a_sm, std::size_t a_sk, const T* b, std::size_t b_s0,
+                                std::size_t a_sm, std::size_t a_sk, const same<T>* b, std::size_t b_s0,
                                 std::size_t b_s1, std::size_t b_sk, std::size_t b_sn, T* c, T* workspace,
                                 E epilogue) {
   const T* packed = nullptr;  // the B that the workspace holds
-  for (std::size_t i0 = 0; i0 < b0; ++i0) {
-    for (std::size_t i1 = 0; i1 < b1; ++i1) {
-      const std::size_t batch = i0 * b1 + i1;
+  const std::size_t outer = b0, inner = b1, rows = m, columns = n, depth = k;
+  for (std::size_t i0 = 0; i0 < outer; ++i0) {
+    for (std::size_t i1 = 0; i1 < inner; ++i1) {
+      const std::size_t batch = i0 * inner + i1;
       const T* x = a + i0 * a_s0 + i1 * a_s1;
       const T* y = b + i0 * b_s0 + i1 * b_s1;
-      T* z = c + batch * m * n;
+      T* z = c + batch * rows * columns;
       auto finish = [&](auto acc, std::size_t i, auto j) SOFIE_INLINE { return epilogue(acc, batch, i, j); };
       if constexpr (std::is_same<T, float>::value) {
-        if (y != packed) {
-          detail::pack_panels(n, k, y, b_sk, b_sn, workspace);
-          packed = y;
-        }
         std::size_t lda = a_sm;
         if (a_sk != 1) {
-          float* copy = workspace + packed_size(n, k);
-          for (std::size_t i = 0; i < m; ++i) {
-            for (std::size_t l = 0; l < k; ++l) copy[i * k + l] = x[i * a_sm + l * a_sk];
-          }
+          float* copy = workspace + packed_size(columns, depth);
+          detail::copy_matrix(rows, depth, x, a_sm, a_sk, copy, depth);
           x = copy;
-          lda = k;
+          lda = depth;
         }
-        gemm(m, n, k, x, lda, static_cast<const float*>(workspace), z, n, finish);
+        // Packing pays when B is read often.
+        if (b_sn == 1 && rows <= 2 * detail::kTileRows) {
+          const std::size_t tail = columns / detail::kTileCols * detail::kTileCols;
+          detail::pack_panels(columns - tail, depth, y + tail, b_sk, b_sn, workspace);
+          detail::gemm_blocked(rows, n, depth, x, lda, detail::DirectStrips{y, b_sk, tail, workspace, depth},
+                               z, columns, finish);
+        } else {
+          if (y != packed) {
+            detail::pack_panels(columns, depth, y, b_sk, b_sn, workspace);
+            packed = y;
+          }
+          gemm(m, n, k, x, lda, workspace, z, columns, finish);
+        }
       } else {
-        for (std::size_t i = 0; i < m; ++i) {
-          for (std::size_t j = 0; j < n; ++j) {
+        for (std::size_t i = 0; i < rows; ++i) {
+          for (std::size_t j = 0; j < columns; ++j) {
             T sum = T(0);
-            for (std::size_t l = 0; l < k; ++l)
+            for (std::size_t l = 0; l < depth; ++l)
               sum = fma(x[i * a_sm + l * a_sk], y[l * b_sk + j * b_sn], sum);
-            store(z + i * n, Scalar{j}, finish(sum, i, Scalar{j}));
+            store(z + i * columns, Scalar{j}, finish(sum, i, Scalar{j}));
           }
         }
       }

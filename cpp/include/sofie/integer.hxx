@@ -7,7 +7,10 @@
 #include <limits>
 #include <type_traits>
 
+#include "simd.hxx"
+
 namespace sofie {
+inline namespace SOFIE_ISA {
 
 namespace detail {
 /// Unsigned and at least as wide as int, so that arithmetic neither overflows nor promotes to signed.
@@ -70,4 +73,5 @@ constexpr T shift_right(T a, T b) {
   return static_cast<T>(a >> b);
 }
 
+}  // namespace SOFIE_ISA
 }  // namespace sofie

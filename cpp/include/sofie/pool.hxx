@@ -59,35 +59,8 @@ constexpr PoolWindow pool_window(const PoolShape& s, std::size_t d, std::size_t 
   return {start + first * s.dilation[d] - s.pad[d], last - first, padded};
 }
 
-// kLanes floats p[0], p[2], ...; reads nothing beyond the last of them.
-SOFIE_INLINE inline f32v load_every_second(const float* p) {
-  const f32v a = load(p, Full{0}), b = load(p + kLanes - 1, Full{0});
-#if defined(__clang__)
-#if defined(SOFIE_ISA_AVX512)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
-#elif defined(SOFIE_ISA_AVX2)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 9, 11, 13, 15);
-#else
-  return __builtin_shufflevector(a, b, 0, 2, 5, 7);
-#endif
-#else
-#if defined(SOFIE_ISA_AVX512)
-  return __builtin_shuffle(a, b, (i32v){0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31});
-#elif defined(SOFIE_ISA_AVX2)
-  return __builtin_shuffle(a, b, (i32v){0, 2, 4, 6, 9, 11, 13, 15});
-#else
-  return __builtin_shuffle(a, b, (i32v){0, 2, 5, 7});
-#endif
-#endif
-}
-
-template <class J>
-SOFIE_INLINE inline f32v load_strided(const float* p, std::size_t stride, J j) {
-  if (stride == 1) return load(p, j);
-  if constexpr (std::is_same<J, Full>::value) {
-    if (stride == 2) return load_every_second(p + 2 * j.i);
-  }
-  return gather(p, stride, j);
+SOFIE_INLINE inline f32v load_strided(const float* p, std::size_t stride) {
+  return stride == 1 ? load(p, Full{0}) : stride == 2 ? load_every_second(p) : gather(p, stride, Full{0});
 }
 
 // The loops of all kinds of pooling. A Kind has start(), add(accumulator, value) and finish(accumulator,
@@ -98,11 +71,11 @@ void pool(std::size_t planes, const PoolShape& s, const T* x, T* y, const Kind& 
   constexpr std::size_t kKernel = P::kernel[kLast], kStride = P::stride[kLast],
                         kDilation = P::dilation[kLast];
   constexpr std::size_t kPad = P::pad_begin[kLast], kReach = (kKernel - 1) * kDilation + 1;
-  // Outputs [low, high) of a row have their whole window inside the input.
+  // Outputs [low, high) of a row have their whole window inside the input: these go by vectors.
   std::size_t low = (kPad + kStride - 1) / kStride;
   std::size_t high = s.in[2] + kPad >= kReach ? (s.in[2] + kPad - kReach) / kStride + 1 : 0;
   if (high > s.out[2]) high = s.out[2];
-  if (low > high || !std::is_same<T, float>::value) low = high = 0;
+  if (high < low + kLanes || !std::is_same<T, float>::value) low = high = 0;  // by scalars then
   for (std::size_t plane = 0; plane < planes; ++plane, x += s.in[0] * s.in[1] * s.in[2]) {
     for (std::size_t o0 = 0; o0 < s.out[0]; ++o0) {
       const PoolWindow w0 = pool_window(s, 0, o0);
@@ -116,19 +89,19 @@ void pool(std::size_t planes, const PoolShape& s, const T* x, T* y, const Kind& 
           }
         };
         if constexpr (std::is_same<T, float>::value) {
-          map(high - low, [&](auto j) SOFIE_INLINE {
+          for (std::size_t o2 = low; o2 < high; o2 += kLanes) {
+            // The last vector overlaps the one before: there is no harm in writing a value twice.
+            if (o2 + kLanes > high) o2 = high - kLanes;
             f32v acc = broadcast(kind.start());
             rows([&](const float* row) SOFIE_INLINE {
+              SOFIE_UNROLL
               for (std::size_t k = 0; k < kKernel; ++k) {
-                acc = kind.add(acc, load_strided(row + (low * kStride - kPad + k * kDilation), kStride, j));
+                acc = kind.add(acc, load_strided(row + (o2 * kStride + k * kDilation - kPad), kStride));
               }
             });
-            const std::size_t inside = w0.count * w1.count * kKernel,
-                              padded = w0.padded * w1.padded * kKernel;
-            auto to = j;
-            to.i += low;
-            store(y, to, kind.finish(acc, inside, padded));
-          });
+            store(y, Full{o2},
+                  kind.finish(acc, w0.count * w1.count * kKernel, w0.padded * w1.padded * kKernel));
+          }
         }
         for (std::size_t o2 = low == 0 ? high : 0; o2 < s.out[2]; o2 = o2 + 1 == low ? high : o2 + 1) {
           const PoolWindow w2 = pool_window(s, 2, o2);

@@ -201,8 +201,9 @@ struct Recurrence {
 /// h' = f(x W + h R + bias). G = 1.
 template <class P, class T>
 void rnn_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x_time, std::size_t x_batch,
-                   const std::int32_t* lens, const T* w, const T* r, const T* bias, const T* h0, T* y,
-                   std::size_t y_time, std::size_t y_batch, T* y_h, T* workspace) {
+                   const std::int32_t* lens, const same<T>* w, const same<T>* r, const same<T>* bias,
+                   const same<T>* h0, same<T>* y, std::size_t y_time, std::size_t y_batch, same<T>* y_h,
+                   same<T>* workspace) {
   constexpr fixed<P::H> H;
   detail::Recurrence<P, 1, T> s(seq, batch, lens, workspace);
   s.project(x, x_time, x_batch, w, [&](auto j) SOFIE_INLINE { return load(bias, j) + load(bias + P::H, j); });
@@ -229,8 +230,9 @@ void rnn_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x
 /// of z and r as [H][2*H], that of h as [H][H].
 template <class P, class T>
 void gru_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x_time, std::size_t x_batch,
-                   const std::int32_t* lens, const T* w, const T* r, const T* bias, const T* h0, T* y,
-                   std::size_t y_time, std::size_t y_batch, T* y_h, T* workspace) {
+                   const std::int32_t* lens, const same<T>* w, const same<T>* r, const same<T>* bias,
+                   const same<T>* h0, same<T>* y, std::size_t y_time, std::size_t y_batch, same<T>* y_h,
+                   same<T>* workspace) {
   constexpr fixed<P::H> H;
   detail::Recurrence<P, 3, T> s(seq, batch, lens, workspace);
   // With linear_before_reset the bias Rb of h is inside the product with the reset gate.
@@ -298,9 +300,9 @@ void gru_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x
 /// @param y_c null, or the last cell state [batch][H].
 template <class P, class T>
 void lstm_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x_time, std::size_t x_batch,
-                    const std::int32_t* lens, const T* w, const T* r, const T* bias, const T* peephole,
-                    const T* h0, const T* c0, T* y, std::size_t y_time, std::size_t y_batch, T* y_h, T* y_c,
-                    T* workspace) {
+                    const std::int32_t* lens, const same<T>* w, const same<T>* r, const same<T>* bias,
+                    const same<T>* peephole, const same<T>* h0, const same<T>* c0, same<T>* y,
+                    std::size_t y_time, std::size_t y_batch, same<T>* y_h, same<T>* y_c, same<T>* workspace) {
   constexpr fixed<P::H> H;
   detail::Recurrence<P, 4, T> s(seq, batch, lens, workspace);
   s.project(x, x_time, x_batch, w,

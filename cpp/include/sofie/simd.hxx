@@ -96,6 +96,16 @@ struct Partial {
   std::size_t n;
 };
 
+namespace detail {
+template <class T>
+struct Same {
+  using type = T;
+};
+}  // namespace detail
+/// T, but not deduced from an argument: lets null pointers be passed for optional operands.
+template <class T>
+using same = typename detail::Same<T>::type;
+
 template <class V>
 constexpr bool is_vector = std::is_same<V, f32v>::value;
 template <class V>
@@ -239,7 +249,8 @@ SOFIE_INLINE inline void store(bool* p, J j, bool b) {
   store(reinterpret_cast<std::uint8_t*>(p), j, broadcast_mask(b));
 }
 
-/// lane l = f(j.i + l), evaluated for valid lanes only. A predicate (f returns bool) gives a mask.
+/// lane l = f(j.i + l), evaluated for valid lanes only (the others repeat one of them). A predicate (f
+/// returns bool) gives a mask.
 template <class F>
 SOFIE_INLINE inline auto lanes(Scalar j, F f) {
   return f(j.i);
@@ -256,14 +267,8 @@ SOFIE_INLINE inline auto lanes(Full j, F f) {
 }
 template <class F>
 SOFIE_INLINE inline auto lanes(Partial j, F f) {
-  float b[kLanes] = {};
-  for (std::size_t l = 0; l < j.n; ++l) b[l] = static_cast<float>(f(j.i + l));
-  const f32v v = load(b, Full{0});
-  if constexpr (std::is_same<decltype(f(j.i)), bool>::value) {
-    return v != f32v{};
-  } else {
-    return v;
-  }
+  // The other lanes repeat the last valid one: quicker than a loop over memory.
+  return lanes(Full{0}, [&](std::size_t l) SOFIE_INLINE { return f(j.i + (l < j.n ? l : j.n - 1)); });
 }
 
 /// p[(j.i + l) * stride] in lane l. Lanes are inserted one by one: on the machines of today that is as fast
@@ -274,6 +279,28 @@ SOFIE_INLINE inline auto gather(const T* p, std::size_t stride, J j) {
   return lanes(j, [&](std::size_t i) SOFIE_INLINE {
     return p[static_cast<std::ptrdiff_t>(i) * static_cast<std::ptrdiff_t>(stride)];
   });
+}
+
+/// kLanes floats p[0], p[2], ...; reads nothing beyond the last of them.
+SOFIE_INLINE inline f32v load_every_second(const float* p) {
+  const f32v a = load(p, Full{0}), b = load(p + kLanes - 1, Full{0});
+#if defined(__clang__)
+#if defined(SOFIE_ISA_AVX512)
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif defined(SOFIE_ISA_AVX2)
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 9, 11, 13, 15);
+#else
+  return __builtin_shufflevector(a, b, 0, 2, 5, 7);
+#endif
+#else
+#if defined(SOFIE_ISA_AVX512)
+  return __builtin_shuffle(a, b, (i32v){0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31});
+#elif defined(SOFIE_ISA_AVX2)
+  return __builtin_shuffle(a, b, (i32v){0, 2, 4, 6, 9, 11, 13, 15});
+#else
+  return __builtin_shuffle(a, b, (i32v){0, 2, 5, 7});
+#endif
+#endif
 }
 
 /// The indices themselves as floats.
@@ -494,11 +521,22 @@ SOFIE_INLINE inline void map(N n, F&& body) {
 }
 
 namespace detail {
-template <class Op, std::size_t... L>
-SOFIE_INLINE inline float fold(f32v v, Op op, std::index_sequence<L...>) {
-  float r = v[0];
-  ((r = L == 0 ? r : op(r, static_cast<float>(v[L]))), ...);
-  return r;
+// Lane l of the result is lane l ^ Distance.
+template <std::size_t Distance, std::size_t... L>
+SOFIE_INLINE inline f32v swap_lanes(f32v v, std::index_sequence<L...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(v, v, (L ^ Distance)...);
+#else
+  return __builtin_shuffle(v, i32v{(L ^ Distance)...});
+#endif
+}
+template <std::size_t Distance = kLanes / 2, class Op>
+SOFIE_INLINE inline float fold(f32v v, Op op) {
+  if constexpr (Distance == 0) {
+    return v[0];
+  } else {
+    return fold<Distance / 2>(op(v, swap_lanes<Distance>(v, AllLanes{})), op);
+  }
 }
 
 // Four accumulators hide the latency of op; the order of the operations depends on n alone.
@@ -519,7 +557,7 @@ SOFIE_INLINE inline float reduce(N n, F& f, float neutral, Op op) {
     const Partial j{i, n - i};
     b = op(b, select(valid_lanes(j), broadcast(f(j)), start));
   }
-  return fold(op(op(a, b), op(c, d)), op, AllLanes{});
+  return fold(op(op(a, b), op(c, d)), op);
 }
 
 struct Plus {
