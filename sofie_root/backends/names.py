@@ -15,9 +15,12 @@ KEYWORDS = frozenset(
     typename union unsigned using virtual void volatile wchar_t while xor xor_eq main std sofie Session
     Weights TMVA NULL INFINITY NAN EOF errno assert linux unix i386 stdin stdout stderr acc w infer
     infer_to Inputs Outputs prepare arena output_shape output path lane batch row
-    i j k l r v file Full Partial Scalar""".split()
+    file Full Partial Scalar""".split()
 )
 """C++ keywords, and names that generated code uses for its own things."""
+
+VARIABLES = re.compile(r"(i|j|k|l|r|v|acc|best|at|current)\d*(_\d+)?")
+"""Loop indices and other variables inside one step; no tensor or size is called like them."""
 
 
 def identifier(text: str) -> str:
@@ -56,8 +59,10 @@ class Names:
     def fresh(self, text: str) -> str:
         """An identifier that nobody has yet."""
         base = identifier(text)
+        if VARIABLES.fullmatch(base):
+            base = f"t_{base}"
         name, suffix = base, 2
-        while name in self._taken:
+        while name in self._taken or VARIABLES.fullmatch(name):
             name, suffix = f"{base}_{suffix}", suffix + 1
         self._taken.add(name)
         return name

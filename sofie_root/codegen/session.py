@@ -15,7 +15,7 @@ from sofie_root.backends.cpu import INDENT, CpuPrinter
 from sofie_root.backends.names import KEYWORDS, Names, comment, identifier, string_literal
 from sofie_root.backends.text import Scope
 from sofie_root.ir.dim import Atom, Dim, Poly, Symbol, single_atom, size_symbols
-from sofie_root.lowering.memory import typical
+from sofie_root.lowering.memory import offset_symbol, typical
 from sofie_root.lowering.schedule import Schedule
 from sofie_root.program.program import Bind, Buffer, Check, Kernel
 from sofie_root.storage import weights as weights_file
@@ -391,7 +391,7 @@ class _Writer:
         return self._symbolic().index(name)
 
     def _symbolic(self) -> list[str]:
-        return sorted(n for n, o in self.schedule.plan.offsets.items() if isinstance(o, Poly))
+        return [n for n, o in self.schedule.plan.offsets.items() if isinstance(o, Poly)]
 
     def _grow(self, name: str) -> list[str]:
         """Memory for a temporary or output whose size has just become known."""
@@ -462,6 +462,8 @@ class _Writer:
             signed = self.names[s]
             inner.append(f"const std::ptrdiff_t {signed} = {_signed(public)};")
             known[s] = signed
+        for k, name in enumerate(symbolic):
+            known[offset_symbol(name)] = f"static_cast<std::ptrdiff_t>(offsets_[{k}])"
         same = " && ".join(f"{self.names[s]} == sizes_[{k}]" for k, s in enumerate(symbols))
         inner.append(f"if ({same}) return;")
         scope = Scope(known, {})

@@ -8,9 +8,22 @@ same time, so the plan holds for all dims and the offsets follow them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sofie_root.ir.dim import Atom, Dim, Symbol, at_least, ceildiv, evaluate, maximum, size_symbols
+from sofie_root.ir.dim import (
+    Atom,
+    Dim,
+    Max,
+    Symbol,
+    as_poly,
+    at_least,
+    ceildiv,
+    evaluate,
+    maximum,
+    size_symbols,
+    walk,
+)
 from sofie_root.program.expr import Cell
 from sofie_root.program.program import Buffer
 
@@ -43,8 +56,9 @@ class Plan:
     """Offsets in bytes by buffer name, and the totals.
 
     Attributes:
-        offsets: byte offset of each planned temporary, an expression of the input's size symbols.
-        total: bytes of the arena.
+        offsets: byte offset of each planned temporary in the order in which they are computed: an
+            expression of the input's size symbols and of earlier offsets (see :func:`offset_symbol`).
+        total: bytes of the arena, likewise.
         intermediates: sum of the sizes of all temporaries, for comparison.
         growing: temporaries whose size only the run tells; each has memory of its own that only grows.
     """
@@ -54,10 +68,30 @@ class Plan:
     intermediates: Dim
     growing: tuple[str, ...] = ()
 
+    def arena_bytes(self, sizes: Mapping[str, int]) -> int:
+        """Bytes of the arena for these sizes of the input's symbols."""
+        return self._value(self.total, lambda s: sizes[s.name])
+
     def reuse(self) -> float:
         """Sum of intermediates over arena bytes at typical sizes (1 where there is none)."""
-        total = typical(self.total)
+        total = self._value(self.total, lambda _: TYPICAL_SIZE)
         return typical(self.intermediates) / total if total else 1.0
+
+    def _value(self, d: Dim, size: Callable[[Symbol], int]) -> int:
+        known: dict[Atom, int] = {}
+
+        def lookup(atom: Atom) -> int:
+            assert isinstance(atom, Symbol), atom
+            return known[atom] if atom in known else size(atom)
+
+        for name, offset in self.offsets.items():
+            known[offset_symbol(name)] = int(evaluate(offset, lookup))
+        return int(evaluate(d, lookup))
+
+
+def offset_symbol(name: str) -> Symbol:
+    """Stands for the offset of a temporary in the offsets that are stacked on it."""
+    return Symbol(f"offset of {name}")
 
 
 def typical(d: Dim) -> int:
@@ -98,14 +132,22 @@ def plan(lifetimes: list[Lifetime], known: set[Symbol]) -> Plan:
             for a in below
             if not any(_between(placed, a, c, t) for c in below if c is not a)
         ]
-        offset = maximum(0, *(offsets[a.buffer.name] + a.bytes for a in direct))
+        offset = maximum(0, *(_end(offsets, a) for a in direct))
         offsets[t.buffer.name] = offset
-        end = offset + t.bytes
+        end = _end(offsets, t)
         total = total if at_least(total, end) else maximum(total, end)
     intermediates: Dim = 0
     for t in fixed:
         intermediates = intermediates + t.buffer.numel * t.buffer.dtype.size
     return Plan(offsets, total, intermediates, tuple(t.buffer.name for t in growing))
+
+
+def _end(offsets: dict[str, Dim], t: Lifetime) -> Dim:
+    """Where a temporary ends; an offset that is a maximum is named, not repeated."""
+    offset = offsets[t.buffer.name]
+    if any(isinstance(a, Max) for a in walk(offset)):
+        offset = as_poly(offset_symbol(t.buffer.name))
+    return offset + t.bytes
 
 
 def _between(placed: list[tuple[int, Lifetime]], a: Lifetime, c: Lifetime, t: Lifetime) -> bool:

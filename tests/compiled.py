@@ -1,0 +1,142 @@
+"""Runs many models through generated, compiled C++ in one translation unit (a helper of the tests)."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.codegen.bundle import include_dir
+from sofie_root.ir.dim import Symbol
+from sofie_root.model import Model
+
+Array = npt.NDArray[Any]
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+FLAGS = ("-std=c++17", "-O1", "-march=native", "-shared", "-fPIC", *WARNINGS)
+GNU_FLAGS = ("-fno-gnu-unique",)
+"""Namespaces repeat from library to library; their inline variables must not be merged by the loader."""
+
+
+class Compiled:
+    """A shared library with one function per model.
+
+    Args:
+        models: what to compile.
+        folder: where source and library go.
+        compiler: C++ compiler.
+        flags: its flags.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        folder: Path,
+        compiler: str = "g++",
+        flags: Sequence[str] = FLAGS,
+    ) -> None:
+        self.models = list(models)
+        source = self._source(folder)
+        digest = hashlib.sha256((source + compiler + " ".join(flags)).encode()).hexdigest()[:16]
+        path, library = folder / f"cases_{digest}.cpp", folder / f"cases_{digest}.so"
+        path.write_text(source)
+        extra = GNU_FLAGS if "g++" in compiler and "clang" not in compiler else ()
+        command = [compiler, *flags, *extra, f"-I{include_dir()}", str(path), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise AssertionError(f"{' '.join(command)}\n{done.stderr[:8000]}")
+        self.library = ctypes.CDLL(os.fspath(library), mode=os.RTLD_LOCAL | os.RTLD_NOW)
+
+    def _source(self, folder: Path) -> str:
+        parts = []
+        for k, model in enumerate(self.models):
+            header = model.header(
+                stem=f"case_{k}", weights="embedded", standalone=False, namespace=f"case_{k}"
+            )
+            (folder / f"case_{k}.hxx").write_text(header.text)
+            parts += [f'#include "{folder / f"case_{k}.hxx"}"', self._entry(k, model)]
+        return "\n".join([*parts, ""])
+
+    @staticmethod
+    def _entry(k: int, model: Model) -> str:
+        buffers = model.schedule.program.buffers
+        sizes = [f"dims[{n}]" for n in range(len(model.symbols))]
+        ins = [
+            f"static_cast<const {buffers[name].dtype.cpp}*>(in[{n}])"
+            for n, name in enumerate(model.schedule.program.inputs)
+        ]
+        count = len(model.outputs)
+        call = f"session.infer({', '.join(sizes + ins)})"
+        items = (
+            ["result"] if count == 1 else [f"std::get<{n}>(result)" for n in range(count)]
+        )
+        keep = "\n".join(
+            f"    {{ auto& o = {item}; out[{n}].assign(reinterpret_cast<const char*>(o.data()), "
+            f"reinterpret_cast<const char*>(o.data() + o.size())); "
+            f"shape[{n}] = session.output_shape({n}); }}"
+            for n, item in enumerate(items)
+        )
+        return f"""
+namespace entry_{k} {{
+static std::vector<char> out[{count}];
+static std::vector<std::size_t> shape[{count}];
+static std::string error;
+}}
+extern "C" const char* run_{k}(const std::size_t* dims, const void* const* in) {{
+  using namespace entry_{k};
+  static_cast<void>(dims);
+  static_cast<void>(in);
+  try {{
+    static case_{k}::Session session;
+    auto result = {call};
+{keep}
+  }} catch (const std::exception& e) {{
+    error = e.what();
+    return error.c_str();
+  }}
+  return nullptr;
+}}
+extern "C" const char* data_{k}(std::size_t n) {{ return entry_{k}::out[n].data(); }}
+extern "C" std::size_t rank_{k}(std::size_t n) {{ return entry_{k}::shape[n].size(); }}
+extern "C" std::size_t dim_{k}(std::size_t n, std::size_t a) {{ return entry_{k}::shape[n][a]; }}
+"""
+
+    def run(self, k: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs of model ``k`` for these inputs.
+
+        Raises:
+            RuntimeError: the Session threw; the message is its own.
+        """
+        model = self.models[k]
+        sizes: dict[str, int] = {}
+        arrays = []
+        for name, type_ in model.inputs.items():
+            array = np.asarray(inputs[name], type_.dtype.numpy, order="C")
+            arrays.append(array)
+            for d, size in zip(type_.shape, array.shape, strict=True):
+                atom = next(iter(d.atoms)) if not isinstance(d, int) and len(d.terms) == 1 else None
+                if isinstance(atom, Symbol):
+                    sizes.setdefault(atom.name, size)
+        dims = (ctypes.c_size_t * max(1, len(sizes)))(*(sizes[s] for s in model.symbols))
+        pointers = (ctypes.c_void_p * max(1, len(arrays)))(*(a.ctypes.data for a in arrays))
+        run = self.library[f"run_{k}"]
+        run.restype = ctypes.c_char_p
+        message = run(dims, pointers)
+        if message is not None:
+            raise RuntimeError(message.decode())
+        rank, dim, data = (self.library[f"{f}_{k}"] for f in ("rank", "dim", "data"))
+        rank.restype = dim.restype = ctypes.c_size_t
+        data.restype = ctypes.c_void_p
+        results: dict[str, Array] = {}
+        for n, (name, type_) in enumerate(model.outputs.items()):
+            shape = tuple(dim(n, axis) for axis in range(rank(n)))
+            count = int(np.prod(shape, dtype=np.int64)) * type_.dtype.size
+            raw = ctypes.string_at(data(n), count) if count else b""
+            results[name] = np.frombuffer(raw, type_.dtype.numpy).reshape(shape).copy()
+        return results
