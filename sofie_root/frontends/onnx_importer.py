@@ -193,8 +193,6 @@ class Importer:
 
     def _write(self, name: str, scope: Scope) -> str:
         """The graph value for an ONNX name that a node is about to write."""
-        if name in scope.values or name in scope.tensors:
-            raise ModelError("is written twice, or has the name of an input", tensor=name)
         value = scope.values[name] = self._new_value(name, scope)
         return value
 
@@ -226,12 +224,12 @@ class Importer:
 
     # -- nodes -------------------------------------------------------------------------------------
     def _nodes(self, protos: Sequence[NodeProto], scope: Scope) -> None:
-        try:
-            ordered = topological(protos, scope.has)
-        except ModelError as error:
-            error.file = self.file
-            raise
-        for proto in ordered:
+        written = {*scope.values, *scope.tensors}
+        for name in (o for proto in protos for o in proto.output if o):
+            if name in written:
+                raise ModelError("is written twice, or is an input as well", tensor=name)
+            written.add(name)
+        for proto in topological(protos, scope.has):
             self._count += 1
             if self._count > MAX_NODES:
                 raise ModelError(f"expands to more than {MAX_NODES} nodes", file=self.file)

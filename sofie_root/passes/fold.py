@@ -31,12 +31,16 @@ def propagate_shapes(graph: Graph) -> PassResult:
     sweep = Sweep(graph)
     for original in graph.nodes:
         node = sweep.resolve(original)
-        for output in node.outputs:
-            array = None if output is None else known_array(sweep.type(output))
-            if output is not None and array is not None and sweep.uses[output]:
+        arrays = {o: known_array(sweep.type(o)) for o in node.outputs if o and sweep.uses[o]}
+        known = {o: array for o, array in arrays.items() if array is not None}
+        for output, array in known.items():
+            if len(known) == len(arrays):
+                sweep.define(output, array)
+            else:
                 sweep.replace(output, sweep.constant(output, array))
-                sweep.change(node, f"{output!r} is known to be {_short(array)}")
-        sweep.keep(node)
+            sweep.change(node, f"{output!r} is known to be {_short(array)}")
+        if not known or len(known) < len(arrays):
+            sweep.keep(node)
     return sweep.result()
 
 
@@ -75,7 +79,7 @@ def fold_constants(graph: Graph) -> PassResult:
             sweep.keep(node)
             continue
         for output in wanted:
-            sweep.replace(output, sweep.constant(output, results[output]))
+            sweep.define(output, results[output])
         sweep.change(node, "is computed from constants when generating")
     return sweep.result()
 

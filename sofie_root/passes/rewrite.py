@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from sofie_root.errors import Refusal
-from sofie_root.ir import Graph, Node, TensorType, infer_node
+from sofie_root.ir import Graph, Node, TensorType, constant_type, infer_node
 
 Array = npt.NDArray[Any]
 
@@ -73,6 +73,11 @@ class Sweep:
         if value != by:
             self._aliases[value] = by
             self.uses[by] += self.uses[value]
+
+    def define(self, value: str, array: Array) -> None:
+        """Makes a value a constant; the node that computes it must not be kept."""
+        self.graph.constants[value] = array
+        self.graph.types[value] = constant_type(array)
 
     def constant(self, name: str, array: Array) -> str:
         """Adds a constant under a fresh name."""
