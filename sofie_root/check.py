@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, SofieError
-from .ir import DType, Graph, Symbol
-from .ir.dim import Atom, Dim, evaluate, single_atom, size_symbols
+from .ir import DType
+from .samples import SIZES, Runner, find_sample
 
 if TYPE_CHECKING:
     from .model import Model
 
 Array = npt.NDArray[Any]
-Runner: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-ReferenceName: TypeAlias = Literal["onnxruntime", "interpreter"]
 
 TOLERANCE = 1e-4
 _TOLERANCES = {DType.FLOAT16: 2e-3, DType.BFLOAT16: 2e-2}
@@ -125,6 +123,7 @@ class CheckReport:
 class _Reference:
     name: str
     run: Runner
+    refuses: tuple[type[Exception], ...]
     notes: list[str] = field(default_factory=list)
 
 
@@ -165,18 +164,25 @@ def check(
     worst: dict[str, Difference] = {}
     sizes: list[dict[str, int]] = []
     for number in range(samples):
-        dims, inputs, expected = _accepted_inputs(model.graph, known, rng, smallest=number == 0)
+        # The first one has one of everything: loops that run once are a case of their own.
+        smallest = (1,) if number == 0 else ()
+        sample = find_sample(model.graph, known.run, rng, (*smallest, *SIZES), known.refuses)
+        if sample is None:
+            raise SofieError(
+                f"{known.name} takes none of the random inputs that were tried; "
+                "fix the symbolic dims to sizes that the model needs when loading it (dims=, --dim)"
+            )
         try:
-            found = session.run(inputs)
+            found = session.run(sample.inputs)
         except InputError as error:
-            chosen = ", ".join(f"{k}={v}" for k, v in dims.items())
+            chosen = ", ".join(f"{k}={v}" for k, v in sample.dims.items())
             error.message += f" ({known.name} accepts this input{f'; {chosen}' if chosen else ''})"
             raise
-        for name, value in expected.items():
+        for name, value in sample.outputs.items():
             difference = compare(value, found[name])
             if name not in worst or difference.max_rel > worst[name].max_rel:
                 worst[name] = difference
-        sizes.append(dims)
+        sizes.append(sample.dims)
         if on_sample is not None:
             on_sample(number + 1)
     rows = []
@@ -205,7 +211,11 @@ def _reference(model: Model, name: str) -> _Reference:
 def _interpreter(model: Model) -> _Reference:
     from .lowering.interpret import evaluate
 
-    return _Reference("the NumPy interpreter", lambda inputs: evaluate(model.graph, inputs))
+    return _Reference(
+        "the NumPy interpreter",
+        lambda inputs: evaluate(model.graph, inputs),
+        (InputError, IndexError),
+    )
 
 
 def _onnxruntime(model: Model) -> _Reference:
@@ -226,9 +236,7 @@ def _onnxruntime(model: Model) -> _Reference:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = (
-        4  # it refuses some of the inputs we try, and would print each time
-    )
+    options.log_severity_level = 4  # nothing: it may refuse inputs that we try
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     # Its exceptions have no common base but Exception.
@@ -242,94 +250,8 @@ def _onnxruntime(model: Model) -> _Reference:
     def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
-    return _Reference(f"ONNX Runtime {onnxruntime.__version__}", run)
+    # Whatever it raises for an input that it does not take; there is no common base either.
+    return _Reference(f"ONNX Runtime {onnxruntime.__version__}", run, (Exception,))
 
 
-def _accepted_inputs(
-    graph: Graph, reference: _Reference, rng: np.random.Generator, smallest: bool
-) -> tuple[dict[str, int], dict[str, Array], Mapping[str, Array]]:
-    """Random inputs that the reference runs, and what it gives.
-
-    A model may need more of something than we drew (16 neighbours), or less (an integer input that
-    is an index): larger sizes and smaller integers are tried in turn.
-    """
-    reason: Exception | None = None
-    for largest, top in _attempts(graph, smallest):
-        dims = draw_dims(graph, rng, largest)
-        if dims is None:
-            continue
-        inputs = draw_inputs(graph, rng, dims, top)
-        try:
-            return dims, inputs, reference.run(inputs)
-        # Whatever a reference raises for an input that it does not take.
-        except Exception as error:
-            reason = error
-    if reason is None:
-        raise SofieError("no sizes were found that satisfy the model's shapes; fix some with dims=")
-    raise SofieError(
-        f"{reference.name} accepts none of the random inputs that were tried: {reason}; "
-        "fix the symbolic dims to sizes that the model takes with dims="
-    ) from reason
-
-
-def _attempts(graph: Graph, smallest: bool) -> Iterator[tuple[int, int]]:
-    """Pairs of largest size and largest integer, most wanted first."""
-    integers = any(graph.types[n].dtype.is_integer for n in graph.inputs)
-    for largest in ([1] if smallest else []) + [7, 7, 20, 40, 80, 160]:
-        for top in (7, 3, 1, 0) if integers else (0,):
-            yield largest, top
-
-
-def draw_dims(graph: Graph, rng: np.random.Generator, largest: int) -> dict[str, int] | None:
-    """Random sizes of the symbols, or None where these contradict what the graph demands."""
-    sizes: dict[Atom, int] = {
-        s: int(rng.integers(largest // 4, largest, endpoint=True)) or 1 for s in graph.symbols()
-    }
-    demanded = [
-        (e.a, e.b) for e in graph.equalities if all(s in sizes for s in size_symbols((e.a, e.b)))
-    ]
-    for a, b in demanded * 2:  # twice: one may follow from a later one
-        for one, other in ((a, b), (b, a)):
-            atom = single_atom(one)
-            if isinstance(atom, Symbol) and _value(a, sizes) != _value(b, sizes):
-                sizes[atom] = _value(other, sizes)
-    if any(_value(a, sizes) != _value(b, sizes) for a, b in demanded):
-        return None
-    shapes = [d for n in graph.inputs for d in graph.types[n].shape]
-    if any(_value(d, sizes) < 0 for d in shapes):
-        return None
-    return {str(s): sizes[s] for s in graph.symbols()}
-
-
-def draw_inputs(
-    graph: Graph, rng: np.random.Generator, dims: Mapping[str, int], top: int
-) -> dict[str, Array]:
-    """Random arrays for all inputs; integers lie in ``[0, top]``."""
-    sizes: dict[Atom, int] = {Symbol(name): size for name, size in dims.items()}
-    inputs: dict[str, Array] = {}
-    for name in graph.inputs:
-        type_ = graph.types[name]
-        shape = tuple(_value(d, sizes) for d in type_.shape)
-        array: Any
-        if type_.dtype.is_float:
-            array = rng.standard_normal(shape)
-        else:
-            high = 1 if type_.dtype is DType.BOOL else top
-            array = rng.integers(0, high, shape, endpoint=True)
-        inputs[name] = np.asarray(array, type_.dtype.numpy)
-    return inputs
-
-
-def _value(dim: Dim, sizes: Mapping[Atom, int]) -> int:
-    return int(evaluate(dim, sizes.__getitem__))
-
-
-__all__ = [
-    "CheckReport",
-    "Difference",
-    "OutputCheck",
-    "check",
-    "compare",
-    "draw_dims",
-    "draw_inputs",
-]
+__all__ = ["CheckReport", "Difference", "OutputCheck", "check", "compare"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,13 +15,14 @@ import numpy.typing as npt
 from . import frontends, ops
 from .backends.names import identifier
 from .codegen import session as codegen
-from .errors import ModelError
+from .errors import InputError, ModelError
 from .ir import Graph, TensorType, infer_types
 from .ir.graph import constant_type, substitute_symbols
 from .lowering.interpret import evaluate
 from .lowering.memory import typical
 from .lowering.schedule import Schedule, schedule
 from .passes.pipeline import PassReport, optimise
+from .samples import SIZES, Sample, find_sample
 from .storage import root_file
 from .storage import weights as weights_file
 from .storage.atomic import replacing
@@ -67,13 +68,6 @@ class InspectReport:
         return self.schedule.decisions.refused
 
 
-@dataclass(slots=True)
-class _Cache:
-    optimised: tuple[Graph, tuple[PassReport, ...]] | None = None
-    scheduled: Schedule | None = None
-    example: tuple[dict[str, Array], dict[str, Array]] | None = None
-
-
 @dataclass(frozen=True)
 class Model:
     """A model as it was parsed; made by :func:`load`.
@@ -85,7 +79,6 @@ class Model:
 
     graph: Graph
     path: Path | None = None
-    _cache: _Cache = field(default_factory=_Cache, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -248,28 +241,19 @@ class Model:
 
         return check(self, reference=reference, samples=samples, seed=seed, **options)
 
-    def example(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """A tiny input set and its outputs by the NumPy interpreter, for the self-test after loading."""
-        if self._cache.example is None:
-            inputs = example_inputs(self.graph)
-            self._cache.example = inputs, evaluate(self.graph, inputs)
-        return self._cache.example
+    @cached_property
+    def example(self) -> Sample | None:
+        """Small random inputs and what the NumPy interpreter makes of them, for the self-test.
 
-
-def example_inputs(graph: Graph, size: int = 2, seed: int = 1) -> dict[str, Array]:
-    """Small random inputs: every size symbol is ``size``, floats in [0, 1), integers 0."""
-    from .ir.dim import evaluate as value_of
-
-    rng = np.random.default_rng(seed)
-    inputs: dict[str, Array] = {}
-    for name in graph.inputs:
-        type_ = graph.types[name]
-        shape = tuple(int(value_of(d, lambda _: size)) for d in type_.shape)
-        if type_.dtype.is_float:
-            inputs[name] = rng.random(shape).astype(type_.dtype.numpy)
-        else:
-            inputs[name] = np.zeros(shape, type_.dtype.numpy)
-    return inputs
+        None where no inputs were found that the model takes.
+        """
+        return find_sample(
+            self.graph,
+            lambda inputs: evaluate(self.graph, inputs),
+            np.random.default_rng(1),
+            (2, *SIZES),
+            (InputError, IndexError),
+        )
 
 
 def load(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) -> Model:
@@ -322,4 +306,4 @@ def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:
     return fixed
 
 
-__all__ = ["InspectReport", "Model", "example_inputs", "frontends", "load", "ops", "typical"]
+__all__ = ["InspectReport", "Model", "frontends", "load", "ops", "typical"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import hashlib
 import tempfile
 import threading
 import weakref
@@ -16,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import InputError, StorageError, ToolchainError
-from sofie_root.storage.weights import write_dat
+from sofie_root.storage.atomic import replacing
+from sofie_root.storage.weights import dat_bytes
 
 from .interpreter import Jit, Library, TensorInfo, load_library
 
@@ -42,12 +44,17 @@ def open_session(model: Model, jit: Jit = "auto") -> Session:
     header = model.header(weights="dat", standalone=False)
     weights = None
     if header.constants:
-        path = _weights_folder() / f"{header.model_hash.hex()}.dat"
+        # Named after its content: models that differ in their weights alone have one model hash.
+        image = dat_bytes(header.constants, header.model_hash)
+        path = _weights_folder() / f"{hashlib.sha256(image).hexdigest()}.dat"
         if not path.exists():
-            write_dat(path, header.constants, header.model_hash)
+            with replacing(path) as temporary:
+                temporary.write_bytes(image)
         weights = str(path)
     session = Session(load_library(header.text, jit=jit), weights)
-    session.self_test(*model.example())
+    example = model.example
+    if example is not None:
+        session.self_test(example.inputs, example.outputs)
     return session
 
 

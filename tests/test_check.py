@@ -1,0 +1,201 @@
+"""Model.check: what is compared with what, and that a wrong result is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx_models import model, node, tensor, value
+
+import sofie_root
+from sofie_root.check import check, compare
+from sofie_root.errors import InputError, SofieError
+from sofie_root.ir import DType, Equality, Graph, TensorType, symbol
+from sofie_root.samples import draw_dims, draw_inputs
+
+WEIGHTS = np.linspace(-1, 1, 15, dtype=np.float32).reshape(3, 5)
+
+
+def dense(path: Path, weights: np.ndarray = WEIGHTS) -> Path:
+    """y = tanh(x @ weights) with x[N, 3], and the sign of y as a second output."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["t"]),
+        node("Tanh", ["t"], ["y"]),
+        node("Greater", ["y", "zero"], ["sign"]),
+    ]
+    outputs = [value("y", ["N", 5]), value("sign", ["N", 5], np.bool_)]
+    constants = [tensor("w", weights), tensor("zero", np.float32(0))]
+    onnx.save(model(nodes, [value("x", ["N", 3])], outputs, constants), path)
+    return path
+
+
+class Fake:
+    """A model whose compiled code is a Python function."""
+
+    def __init__(self, real: sofie_root.Model, run: Any) -> None:
+        self.graph, self.path, self.outputs = real.graph, real.path, real.outputs
+        self.run = run
+
+    def session(self, jit: str) -> Fake:
+        return self
+
+
+def test_right_model_passes(tmp_path: Path) -> None:
+    report = sofie_root.load(dense(tmp_path / "m.onnx")).check(samples=4, seed=3)
+    assert report.ok
+    assert [row.name for row in report.outputs] == ["y", "sign"]
+    assert all(row.max_rel < 1e-5 for row in report.outputs)
+    assert "ONNX Runtime" in report.reference
+    assert len(report.samples) == 4
+    assert report.samples[0] == {"N": 1}
+    assert len({sample["N"] for sample in report.samples}) > 1
+    assert "y " in str(report)
+    assert "ok" in str(report)
+
+
+@pytest.mark.parametrize("error", [1e-3, np.nan, np.inf])
+def test_wrong_model_fails(tmp_path: Path, error: float) -> None:
+    real = sofie_root.load(dense(tmp_path / "m.onnx"))
+
+    def wrong(inputs: Any) -> Any:
+        y = np.tanh(inputs["x"] @ WEIGHTS)
+        y.flat[-1] += error
+        return {"y": y, "sign": inputs["x"] @ WEIGHTS > 0}
+
+    report = check(Fake(real, wrong))  # type: ignore[arg-type]
+    assert not report.ok
+    assert [row.ok for row in report.outputs] == [False, True]
+    assert ("TOO FAR" in str(report)) == np.isfinite(error)
+
+
+def test_wrong_type_or_shape_fails(tmp_path: Path) -> None:
+    real = sofie_root.load(dense(tmp_path / "m.onnx"))
+
+    def wrong(inputs: Any) -> Any:
+        y = np.tanh(inputs["x"] @ WEIGHTS)
+        return {"y": y.T, "sign": y}
+
+    report = check(Fake(real, wrong), samples=1)  # type: ignore[arg-type]
+    assert [row.problem for row in report.outputs] == [
+        "expected float32[1, 5], found float32[5, 1]",
+        "expected bool[1, 5], found float32[1, 5]",
+    ]
+
+
+def test_refusing_what_the_reference_takes_is_an_error(tmp_path: Path) -> None:
+    real = sofie_root.load(dense(tmp_path / "m.onnx"))
+
+    def refuse(inputs: Any) -> Any:
+        raise InputError("no", tensor="x")
+
+    with pytest.raises(InputError, match=r"accepts this input; N=1"):
+        check(Fake(real, refuse))  # type: ignore[arg-type]
+
+
+def test_model_from_root_is_compared_with_the_interpreter(tmp_path: Path) -> None:
+    sofie_root.load(dense(tmp_path / "m.onnx")).save(tmp_path / "m.root")
+    report = sofie_root.load(tmp_path / "m.root").check()
+    assert report.ok
+    assert "interpreter" in report.reference
+    assert "not loaded from an ONNX file" in str(report)
+
+
+def test_file_that_changed_since_is_refused(tmp_path: Path) -> None:
+    loaded = sofie_root.load(dense(tmp_path / "m.onnx"))
+    dense(tmp_path / "m.onnx", WEIGHTS * 2)
+    with pytest.raises(SofieError, match="changed since"):
+        loaded.check()
+    (tmp_path / "m.onnx").unlink()
+    with pytest.raises(SofieError, match=r"m\.onnx.*No such file"):
+        loaded.check()
+
+
+def test_models_that_differ_in_nothing_but_their_weights(tmp_path: Path) -> None:
+    first = sofie_root.load(dense(tmp_path / "m.onnx")).session()
+    second = sofie_root.load(dense(tmp_path / "m.onnx", -WEIGHTS)).session()
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(first(x)[0], -second(x)[0])
+
+
+def test_no_input_that_the_reference_takes(tmp_path: Path) -> None:
+    nodes = [node("TopK", ["x", "k"], ["top", "unused"])]
+    inputs, outputs = [value("x", ["n"])], [value("top", [5000])]
+    onnx.save(model(nodes, inputs, outputs, [tensor("k", np.array([5000]))]), tmp_path / "m.onnx")
+    with pytest.raises(SofieError, match="takes none of the random inputs"):
+        sofie_root.load(tmp_path / "m.onnx").check()
+
+
+def test_unknown_reference_and_no_samples(tmp_path: Path) -> None:
+    loaded = sofie_root.load(dense(tmp_path / "m.onnx"))
+    with pytest.raises(SofieError, match="'torch'; use 'onnxruntime'"):
+        loaded.check(reference="torch")
+    with pytest.raises(SofieError, match="at least 1"):
+        loaded.check(samples=0)
+
+
+def test_sizes_and_indices_that_the_reference_refuses_are_drawn_again(tmp_path: Path) -> None:
+    """TopK of 12 needs 12 columns, and Gather an index below 2."""
+    nodes = [
+        node("TopK", ["x", "k"], ["top", "unused"]),
+        node("Gather", ["table", "i"], ["row"]),
+    ]
+    inputs = [value("x", ["N", "n"]), value("i", ["N"], np.int64)]
+    outputs = [value("top", ["N", 12]), value("row", ["N", 3])]
+    table = np.arange(6, dtype=np.float32).reshape(2, 3)
+    constants = [tensor("k", np.array([12])), tensor("table", table)]
+    onnx.save(model(nodes, inputs, outputs, constants), tmp_path / "m.onnx")
+    report = sofie_root.load(tmp_path / "m.onnx").check(samples=3)
+    assert report.ok
+    assert all(sample["n"] >= 12 for sample in report.samples)
+
+
+def test_compare() -> None:
+    a = np.array([1.0, -4.0, 2.0], np.float32)
+    b = np.array([1.0, -4.5, 2.0], np.float32)
+    assert compare(a, b).max_abs == 0.5
+    assert compare(a, b).max_rel == 0.125
+    assert compare(a, a).max_rel == 0
+    assert compare([np.nan, np.inf, 1.0], [np.nan, np.inf, 1.0]).max_rel == 0
+    assert compare([np.inf], [-np.inf]).problem == "1 elements are NaN or infinite on one side only"
+    assert compare([np.nan, 1.0], [1.0, np.nan]).problem is not None
+    assert compare(np.zeros(3), np.full(3, 1e-9)).max_rel == 1e-9
+    assert compare(np.zeros((0, 2)), np.zeros((0, 2))).max_rel == 0
+    assert compare(np.zeros((0, 2)), np.zeros((2, 0))).problem is not None
+    big = np.array([2**63 - 1, 0])
+    assert compare(big, big - 1).max_abs == 1
+    assert compare(np.array([True, False]), np.array([True, True])).max_rel == 1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([1, 7, 40]))
+def test_draws_fit_the_graph(seed: int, largest: int) -> None:
+    n, m, k = symbol("n"), symbol("m"), symbol("k")
+    graph = Graph("g", ("a", "b", "c", "d"), {})
+    graph.types = {
+        "a": TensorType(DType.FLOAT16, (n, 2 * m + 1)),
+        "b": TensorType(DType.BOOL, (k,)),
+        "c": TensorType(DType.UINT8, ()),
+        "d": TensorType(DType.DOUBLE, (3, n)),
+    }
+    graph.equalities = [
+        Equality(n, k, ""),
+        Equality(k, m + 1, ""),
+        Equality(symbol("later"), n, ""),
+    ]
+    rng = np.random.default_rng(seed)
+    dims = draw_dims(graph, rng, largest)
+    assert dims is not None
+    assert dims["n"] == dims["k"] == dims["m"] + 1
+    inputs = draw_inputs(graph, rng, dims, 3)
+    assert inputs["a"].shape == (dims["n"], 2 * dims["m"] + 1)
+    assert inputs["c"].shape == ()
+    assert inputs["c"] <= 3
+    for name in graph.inputs:
+        assert inputs[name].dtype == graph.types[name].dtype.numpy
+    graph.equalities = [Equality(n, 3, ""), Equality(n, 4, "")]
+    assert draw_dims(graph, rng, largest) is None
