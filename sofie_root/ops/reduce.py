@@ -53,7 +53,12 @@ def reduce_axes(
         return element(x[index], index)
 
     shape = reduced_shape(x.shape, axes, keepdims)
-    return b.reduce(kind, shape, [x.shape[k] for k in sorted(axes)], body, dtype)
+    over = [x.shape[k] for k in sorted(axes)]
+    if all(extent == 1 for extent in over):  # nothing to combine
+        if kind.startswith("arg"):
+            return b.loop(shape, lambda *_: expr.constant(0, DType.INT64))
+        return b.loop(shape, lambda *out: body(out, (0,) * len(over)), dtype)
+    return b.reduce(kind, shape, over, body, dtype)
 
 
 @dataclass(frozen=True, slots=True)
