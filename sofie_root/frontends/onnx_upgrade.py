@@ -143,20 +143,31 @@ def adapter(until: int, *operators: str) -> Callable[[Adapter], Adapter]:
     return register
 
 
-@adapter(
-    7, "Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"
-)
+@adapter(7, "Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less")
 def _limited_broadcast(node: RawNode, emitter: Emitter) -> RawNode:
     """Opset 6: the second operand was aligned at ``axis``, and only if ``broadcast`` was set."""
     axis = node.attributes.get("axis")
     node = node.with_attributes(broadcast=None, axis=None)
+    return node if axis is None else _aligned(node, int(axis), emitter)
+
+
+@adapter(7, "PRelu")
+def _slope_per_channel(node: RawNode, emitter: Emitter) -> RawNode:
+    """Opset 6: the slope was a single one, or one per channel."""
+    slope = node.input(1)
+    single = slope is None or emitter.type(slope).numel == 1
+    return node if single else _aligned(node, 1, emitter)
+
+
+def _aligned(node: RawNode, axis: int, emitter: Emitter) -> RawNode:
+    """The node with its second operand starting at ``axis`` of the first."""
     a, b = node.input(0), node.input(1)
-    if axis is None or a is None or b is None:
+    if a is None or b is None:
         return node
-    behind = emitter.type(a).rank - int(axis) % max(emitter.type(a).rank, 1) - emitter.type(b).rank
+    outer, rank = emitter.type(a).rank, emitter.type(b).rank
+    behind = outer - (axis + outer if axis < 0 else axis) - rank
     if behind <= 0:
         return node
-    rank = emitter.type(b).rank
     axes = emitter.constant(np.arange(rank, rank + behind, dtype=np.int64), f"{node.name}/axes")
     return node.with_input(1, emitter.emit(node, "Unsqueeze", (b, axes)))
 
@@ -165,6 +176,12 @@ def _limited_broadcast(node: RawNode, emitter: Emitter) -> RawNode:
 def _gemm_broadcast(node: RawNode, emitter: Emitter) -> RawNode:
     """Opset 6 had to say that C is broadcast."""
     return node.with_attributes(broadcast=None)
+
+
+@adapter(7, "AveragePool")
+def _same_pool(node: RawNode, emitter: Emitter) -> RawNode:
+    """Opset 7 only added a choice; its default is what opset 6 did."""
+    return node
 
 
 @adapter(7, "BatchNormalization", "Dropout")
@@ -246,6 +263,13 @@ def _grid_sample(node: RawNode, emitter: Emitter) -> RawNode:
     """Modes were renamed in opset 20."""
     mode = str(node.attributes.get("mode", "bilinear"))
     return node.with_attributes(mode={"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode))
+
+
+@adapter(20, "DFT")
+def _dft_axis(node: RawNode, emitter: Emitter) -> RawNode:
+    """The default axis was 1; since opset 20 it is the last but one."""
+    axis = emitter.constant(np.array(1, dtype=np.int64), f"{node.name}/axis")
+    return node if node.input(2) is not None else node.with_input(2, axis)
 
 
 @adapter(21, "GroupNormalization")

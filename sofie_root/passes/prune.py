@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from sofie_root.ir import Graph, Node
 from sofie_root.ir.dim import size_symbols
 
@@ -13,7 +15,7 @@ def merge_common(graph: Graph) -> PassResult:
     sweep = Sweep(graph)
     first_constant: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     for name, array in graph.constants.items():
-        key = (str(array.dtype), array.shape, array.tobytes())
+        key = (str(array.dtype), array.shape, blake2b(array.tobytes()).digest())
         sweep.replace(name, first_constant.setdefault(key, name))
     first_node: dict[tuple[object, ...], Node] = {}
     for original in graph.nodes:
