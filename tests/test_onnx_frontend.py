@@ -25,6 +25,7 @@ from sofie_root.errors import InputError, ModelError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto, parse
 from sofie_root.ir import DType, symbol, verify
 from sofie_root.lowering.interpret import evaluate
+from sofie_root.passes import optimise
 
 X = random((2, 3, 4))
 
@@ -634,3 +635,40 @@ def test_sizes_that_are_scaled_in_floats_are_known() -> None:
         [tensor("factor", np.array([1.5, 0.5, 2], np.float32)), tensor("one", np.float32(1))],
     )
     assert imported(proto).types["y"].shape == (3, 1, 8)
+
+
+# -- the models that the onnx package carries ------------------------------------------------------
+
+DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
+CARRIED = sorted(
+    p.parent for kind in ("pytorch-*", "simple") for p in DATA.glob(f"{kind}/*/model.onnx")
+)
+REFUSED = {"Gradient", "StringNormalizer"} | {
+    f"Sequence{kind}" for kind in ("At", "Construct", "Empty", "Erase", "Insert", "Length")
+}
+"""Operators of these models that are refused: training, strings and sequences."""
+
+
+def stored(path: Path) -> Any:
+    return onnx.numpy_helper.to_array(onnx.load_tensor(str(path)))
+
+
+@pytest.mark.parametrize("folder", CARRIED, ids=lambda p: p.name)
+def test_models_of_the_onnx_package(folder: Path) -> None:
+    """Mostly of opset 6, exported by early PyTorch."""
+    proto = onnx.load(folder / "model.onnx")
+    if REFUSED & {n.op_type for n in proto.graph.node}:
+        with pytest.raises(UnsupportedError):
+            parse(folder / "model.onnx")
+        return
+    graph = parse(folder / "model.onnx")
+    verify(graph)
+    optimised, _ = optimise(graph)
+    for data in folder.glob("test_data_set_*"):
+        names = [i.name for i in proto.graph.input]
+        arrays = {
+            n: stored(data / f"input_{k}.pb") for k, n in enumerate(names) if n in graph.inputs
+        }
+        expected = {n: stored(data / f"output_{k}.pb") for k, n in enumerate(graph.outputs)}
+        assert_same(evaluate(graph, arrays), expected, 1e-4)
+        assert_same(evaluate(optimised, arrays), expected, 1e-4)
