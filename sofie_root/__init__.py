@@ -1,18 +1,20 @@
 """sofie_root: a trained neural network as C++ that runs inside a ROOT analysis.
 
-``load`` reads an ONNX (or ``.root``) file, ``Model.session`` runs it from NumPy, ``Model.generate`` prints
-a C++ header, and ``SofieFunctor`` or ``define`` puts it into an RDataFrame.
+``load`` reads an ONNX (or ``.root``) file, ``Model.session`` runs it from NumPy, ``Model.generate``
+prints a C++ header, and ``SofieFunctor`` or ``define`` puts it into an RDataFrame.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .config import VERSION
 from .errors import SofieError
-from .model import VERSION, InspectReport, Model, load
 from .runtime.interpreter import prepare_cling
 
 if TYPE_CHECKING:
+    from .model import InspectReport, Model, load
     from .runtime.dataframe import SofieFunctor, define
     from .runtime.session import Session
 
@@ -20,18 +22,35 @@ __version__ = VERSION
 
 prepare_cling()  # ROOT's interpreter reads its flags once, when it starts
 
+_PLACES = {
+    "InspectReport": ".model",
+    "Model": ".model",
+    "Session": ".runtime.session",
+    "SofieFunctor": ".runtime.dataframe",
+    "define": ".runtime.dataframe",
+    "load": ".model",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Loads the parts that need ROOT only when they are asked for."""
-    if name in ("SofieFunctor", "define"):
-        from .runtime import dataframe
-
-        return getattr(dataframe, name)
-    if name == "Session":
-        from .runtime.session import Session
-
-        return Session
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Imports each name when it is first asked for, so that the command's help is there at once."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_PLACES[name], __name__), name)
+    return value
 
 
-__all__ = ["InspectReport", "Model", "Session", "SofieError", "SofieFunctor", "define", "load"]
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})
+
+
+__all__ = [
+    "InspectReport",
+    "Model",
+    "Session",
+    "SofieError",
+    "SofieFunctor",
+    "__version__",
+    "define",
+    "load",
+]

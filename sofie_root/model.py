@@ -15,6 +15,7 @@ import numpy.typing as npt
 from . import frontends, ops
 from .backends.names import identifier
 from .codegen import session as codegen
+from .config import VERSION
 from .errors import InputError, ModelError
 from .ir import Graph, TensorType, infer_types
 from .ir.graph import constant_type, substitute_symbols
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from .runtime.session import Session
 
 Array = npt.NDArray[Any]
-VERSION = "0.1.0"
 
 
 @dataclass(frozen=True, slots=True)
