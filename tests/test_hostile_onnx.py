@@ -404,6 +404,28 @@ def test_functions_that_explode(monkeypatch: pytest.MonkeyPatch) -> None:
         from_proto(proto)
 
 
+def test_functions_that_are_nested_too_deeply() -> None:
+    functions = [
+        helper.make_function(
+            "mine",
+            f"F{k}",
+            ["x"],
+            ["y"],
+            [helper.make_node(f"F{k + 1}", ["x"], ["y"], domain="mine")],
+            [helper.make_opsetid("mine", 1)],
+        )
+        for k in range(3000)
+    ]
+    call = node("F0", ["x"], ["y"], domain="mine")
+    branch = helper.make_graph([call], "g", [], [value("y", None)])
+    choice = node("If", ["c"], ["y"], then_branch=branch, else_branch=branch, name="choice")
+    condition = value("c", (), np.bool_)
+    for nodes, message in (([call], "deep"), ([choice], "F3000")):
+        proto = model(nodes, [X, condition], ["y"], functions=functions, domains={"mine": 1})
+        with pytest.raises(SofieError, match=message):
+            from_proto(proto)
+
+
 def test_names_that_are_not_text(tmp_path: Path) -> None:
     data = model([neg("x", "hidden"), neg("hidden", "y")], [X], ["y"]).SerializeToString()
     path = tmp_path / "m.onnx"

@@ -51,6 +51,7 @@ FunctionKey: TypeAlias = tuple[str, str, str]
 """Domain, name and overload of a function."""
 
 MAX_NODES = 1_000_000
+MAX_CALLS = 64
 """Functions that call functions can grow without bound; this is where that ends."""
 
 WITHOUT_EFFECT = frozenset({("BatchNormalization", "momentum"), ("Dropout", "seed")})
@@ -117,10 +118,9 @@ class Importer:
         self.unknown: set[str] = set()
         self._aliases: dict[str, str] = {}
         self._equalities: dict[Equality, None] = {}
-        self._reserved: set[str] = set(graph.inputs)
-        self._reserved_nodes: set[str] = set()
-        self._used_nodes: set[str] = set()
-        self._serials: Counter[str] = Counter()
+        self._values = _Names()
+        self._node_names = _Names()
+        self._named: set[str] = set()
         self._count = 0
 
     def run(self, proto: GraphProto, scope: Scope) -> None:
@@ -130,9 +130,9 @@ class Importer:
             UnsupportedError: names every node that cannot be translated.
             ModelError: the model is not valid.
         """
-        self._reserved_nodes.update(n.name for n in proto.node)
-        self._reserved.update(o for n in proto.node for o in n.output)
-        self._reserved.update(scope.tensors)
+        self._node_names.taken.update(n.name for n in proto.node)
+        self._values.taken.update(o for n in proto.node for o in n.output)
+        self._values.taken.update(scope.values, scope.tensors)
         self._nodes(proto.node, scope)
         for output in proto.output:
             self._output(output.name, output.type.tensor_type.elem_type, scope)
@@ -201,26 +201,16 @@ class Importer:
             return scope.names[name]
         if scope.origin is None:
             return name  # the model's own names are unique, and reserved
-        return self._unique(scope.prefix + name)
+        return self._values.fresh(scope.prefix + name)
 
-    def _unique(self, name: str) -> str:
-        fresh = name
-        while fresh in self._reserved or fresh in self.graph.types:
-            self._serials[name] += 1
-            fresh = f"{name}_{self._serials[name]}"
-        self._reserved.add(fresh)
-        return fresh
-
-    def _node_name(self, given: str, operator: str, scope: Scope) -> str:
-        stem = scope.prefix + (given or operator)
-        name = stem if given else f"{stem}_0"
-        owned = bool(given) and not scope.prefix  # reserved for this very node
-        while name in self._used_nodes or (name in self._reserved_nodes and not owned):
-            owned = False
-            self._serials["node " + stem] += 1
-            name = f"{stem}_{self._serials['node ' + stem]}"
-        self._used_nodes.add(name)
-        return name
+    def _node_name(self, proto: NodeProto, scope: Scope) -> str:
+        """The node's own name; made unique, or made from its operator, where that is needed."""
+        if proto.name and scope.origin is None and proto.name not in self._named:
+            self._named.add(proto.name)
+            return proto.name
+        if proto.name:
+            return self._node_names.fresh(scope.prefix + proto.name)
+        return self._node_names.numbered(scope.prefix + proto.op_type)
 
     # -- nodes -------------------------------------------------------------------------------------
     def _nodes(self, protos: Sequence[NodeProto], scope: Scope) -> None:
@@ -242,7 +232,7 @@ class Importer:
                 raise
 
     def _node(self, proto: NodeProto, scope: Scope) -> None:
-        name = self._node_name(proto.name, proto.op_type, scope)
+        name = self._node_name(proto, scope)
         inputs = tuple(self._read(i, scope) if i else None for i in proto.input)
         outputs = tuple(self._write(o, scope) if o else None for o in proto.output)
         domain = normal_domain(proto.domain)
@@ -287,7 +277,7 @@ class Importer:
             emitter = _Emitter(self, scope)
             self._add(upgrade(raw, emitter), scope)
         else:
-            self._survey(raw, scope)
+            self._survey(raw)
 
     def _add(self, node: RawNode, scope: Scope) -> None:
         """Adds a node of the newest opset."""
@@ -363,8 +353,8 @@ class Importer:
                 raise Refuse(f"attribute {name}={value!r} is not supported")
         try:
             return cls(**arguments)
-        except TypeError as error:
-            raise ModelError(f"lacks an attribute ({error}); export the model again") from error
+        except _MALFORMED as error:
+            raise ModelError(f"its attributes make no sense ({error})") from error
 
     # -- constants ---------------------------------------------------------------------------------
     def _constant(self, value: str, array: Array) -> None:
@@ -392,6 +382,8 @@ class Importer:
         if key in scope.calls:
             cycle = " -> ".join(name for _, name, _ in (*scope.calls, key))
             raise ModelError(f"functions call each other in a cycle: {cycle}")
+        if len(scope.calls) > MAX_CALLS:
+            raise ModelError(f"functions call each other more than {MAX_CALLS} deep")
         if len(call.inputs) > len(body.input) or len(call.outputs) > len(body.output):
             raise ModelError(
                 f"is called with {len(call.inputs)} inputs and {len(call.outputs)} outputs, "
@@ -432,21 +424,18 @@ class Importer:
 
     def _subgraphs(self, raw: RawNode, scope: Scope) -> None:
         graphs = {k: v for k, v in raw.attributes.items() if isinstance(v, GraphProto)}
-        condition = raw.input(0)
-        is_if = (raw.domain, raw.op_type) == ("", "If") and condition is not None
-        if is_if and condition not in self.unknown and condition is not None:
+        condition = raw.input(0) if (raw.domain, raw.op_type) == ("", "If") else None
+        if condition is not None and condition not in self.unknown:
             known = self.graph.types[condition].value
             if known is not None and len(known) == 1 and isinstance(known[0], int):
                 self._branch(graphs["then_branch" if known[0] else "else_branch"], raw, scope)
                 return
-        for graph in graphs.values():
-            self._survey_nodes(graph.node, raw.name, set())
-        if is_if and condition in self.unknown:
-            self._mark_unknown(raw.outputs)
-        elif is_if:
-            raise Refuse("its condition is only known at run time, which is not supported yet")
-        else:
+        self._survey_graphs(graphs.values(), raw.name)
+        if condition is None:
             raise Refuse("control flow of this kind is not supported yet")
+        if condition not in self.unknown:
+            raise Refuse("its condition is only known at run time, which is not supported yet")
+        self._mark_unknown(raw.outputs)
 
     def _branch(self, graph: GraphProto, raw: RawNode, scope: Scope) -> None:
         """Puts the branch that is always taken in the place of the If."""
@@ -474,30 +463,53 @@ class Importer:
     def _mark_unknown(self, outputs: Iterable[str | None]) -> None:
         self.unknown.update(o for o in outputs if o is not None)
 
-    def _survey(self, raw: RawNode, scope: Scope) -> None:
+    def _survey(self, raw: RawNode) -> None:
         """Checks only that the operator is known: its inputs come from a refused node."""
         if not can_translate(raw.domain, raw.op_type):
             raise Refuse(unknown_operator(raw))
         self._mark_unknown(raw.outputs)
 
-    def _survey_nodes(
-        self, protos: Iterable[NodeProto], inside: str, seen: set[FunctionKey]
-    ) -> None:
-        """Refuses the unknown operators of a subgraph that is not going to be imported."""
-        for proto in protos:
+    def _survey_graphs(self, graphs: Iterable[GraphProto], inside: str) -> None:
+        """Refuses the unknown operators of subgraphs that are not going to be imported."""
+        waiting = [(node, inside) for graph in graphs for node in graph.node]
+        seen: set[FunctionKey] = set()
+        while waiting:
+            proto, inside = waiting.pop()
             domain = normal_domain(proto.domain)
             key = (domain, proto.op_type, proto.overload)
             name = f"{inside}/{proto.name or first_output(proto)}"
-            graphs = [a.g for a in proto.attribute if a.HasField("g")]
-            for graph in graphs:
-                self._survey_nodes(graph.node, name, seen)
-            if key in self.functions:
-                if key not in seen:
-                    seen.add(key)
-                    self._survey_nodes(self.functions[key].node, name, seen)
-            elif not graphs and not can_translate(domain, proto.op_type):
+            inner = [node for a in proto.attribute if a.HasField("g") for node in a.g.node]
+            if key in self.functions and key not in seen:
+                seen.add(key)
+                inner += self.functions[key].node
+            elif key not in self.functions and not inner and not can_translate(*key[:2]):
                 raw = RawNode(domain, proto.op_type, 0, (), (), {}, name)
                 self.refuse(name, proto.op_type, unknown_operator(raw))
+            waiting += [(node, name) for node in inner]
+
+
+class _Names:
+    """Names that are taken, and new ones that are not."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self._serials: Counter[str] = Counter()
+
+    def fresh(self, name: str) -> str:
+        """The name, or the name with a number behind it."""
+        return self._take(name) if name not in self.taken else self.numbered(name, 1)
+
+    def numbered(self, stem: str, first: int = 0) -> str:
+        """The stem with the next free number behind it."""
+        serial = max(self._serials[stem], first)
+        while f"{stem}_{serial}" in self.taken:
+            serial += 1
+        self._serials[stem] = serial + 1
+        return self._take(f"{stem}_{serial}")
+
+    def _take(self, name: str) -> str:
+        self.taken.add(name)
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,7 +520,7 @@ class _Emitter:
     scope: Scope
 
     def constant(self, array: Array, hint: str) -> str:
-        name = self.importer._unique(hint)
+        name = self.importer._values.fresh(hint)
         self.importer._constant(name, array)
         return name
 
@@ -520,12 +532,11 @@ class _Emitter:
 
     def emit(self, node: RawNode, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
         importer = self.importer
-        name = f"{node.name}/{op_type}"
-        output = importer._unique(name)
-        helper_scope = dataclasses.replace(self.scope, origin=self.scope.origin or node.name)
-        unique = importer._node_name("", name, helper_scope)
-        made = RawNode("", op_type, NEWEST_OPSET, tuple(inputs), (output,), attributes, unique)
-        importer._add(made, helper_scope)
+        name = importer._node_names.fresh(f"{node.name}/{op_type}")
+        output = importer._values.fresh(name)
+        made = RawNode("", op_type, NEWEST_OPSET, tuple(inputs), (output,), attributes, name)
+        origin = node.name if self.scope.origin is None else self.scope.origin
+        importer._add(made, dataclasses.replace(self.scope, origin=origin))
         return output
 
 
