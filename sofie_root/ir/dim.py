@@ -11,7 +11,7 @@ extent, which is what proves that ``(i*C + j) // C`` is ``i``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from math import gcd
 from typing import Any, TypeAlias, Union
 
@@ -25,11 +25,20 @@ Lookup: TypeAlias = Callable[["Atom"], Any]
 class Atom:
     """What a polynomial is made of; subclasses are immutable and hashable by ``key``."""
 
-    __slots__ = ("_hash", "key")
+    __slots__ = ("_hash", "_order", "key")
 
     def __init__(self, *key: Any) -> None:
         self.key: tuple[Any, ...] = (type(self).__name__, *key)
         self._hash = hash(self.key)
+        self._order: tuple[int, str] | None = None
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Where this atom stands in the canonical form: symbols first, then by text."""
+        if self._order is None:
+            rank = {"Symbol": 0, "FloorDiv": 1, "Min": 2, "Max": 2}.get(self.key[0], 3)
+            self._order = rank, str(self)
+        return self._order
 
     def __hash__(self) -> int:
         return self._hash
@@ -264,13 +273,9 @@ def _terms(d: Dim) -> Iterable[tuple[Monomial, int]]:
     return (((), int(d)),) if d else ()
 
 
+@lru_cache(maxsize=1 << 16)
 def _order(mono: Monomial) -> tuple[Any, ...]:
-    return (-sum(p for _, p in mono), tuple((_atom_order(a), -p) for a, p in mono))
-
-
-def _atom_order(atom: Atom) -> tuple[int, str]:
-    rank = {Symbol: 0, FloorDiv: 1, Min: 2, Max: 2}.get(type(atom), 3)
-    return rank, str(atom)
+    return (-sum(p for _, p in mono), tuple((a.order, -p) for a, p in mono))
 
 
 def _make(total: Mapping[Monomial, int]) -> Dim:
@@ -291,7 +296,7 @@ def _multiply(a: Monomial, b: Monomial) -> Monomial:
     powers = dict(a)
     for atom, power in b:
         powers[atom] = powers.get(atom, 0) + power
-    return tuple(sorted(powers.items(), key=lambda t: _atom_order(t[0])))
+    return tuple(sorted(powers.items(), key=lambda t: t[0].order))
 
 
 def _divide_monomial(a: Monomial, b: Monomial) -> Monomial | None:
@@ -527,7 +532,7 @@ def evaluate(d: Dim, lookup: Lookup) -> Any:
 def walk(d: Dim) -> Iterator[Atom]:
     """Every atom of an expression, those inside other atoms included."""
     if isinstance(d, Poly):
-        for atom in sorted(d.atoms, key=_atom_order):
+        for atom in sorted(d.atoms, key=lambda a: a.order):
             yield atom
             for inner in atom.dims():
                 yield from walk(inner)

@@ -19,6 +19,7 @@ MAX_EPILOGUE = 80
 
 def fuse_epilogues(program: Program, decisions: Decisions) -> None:
     """Moves each pointwise loop that alone reads a kernel's result into that kernel."""
+    read_by = [reads(s) for s in program.statements]
     changed = True
     while changed:
         changed = False
@@ -28,7 +29,7 @@ def fuse_epilogues(program: Program, decisions: Decisions) -> None:
             result = kernel.outputs[0]
             if result is None or result in program.outputs.values():
                 continue
-            readers = [k for k, s in enumerate(program.statements) if result in reads(s)]
+            readers = [k for k, names in enumerate(read_by) if result in names]
             if len(readers) != 1:
                 if readers:
                     decisions.refused.append(
@@ -42,7 +43,8 @@ def fuse_epilogues(program: Program, decisions: Decisions) -> None:
                 continue
             decisions.fused.append(f"{_label(loop)} into the epilogue of {_label(kernel)}")
             program.statements[readers[0]] = fused
-            del program.statements[at]
+            read_by[readers[0]] = reads(fused)
+            del program.statements[at], read_by[at]
             changed = True
             break
     decisions.refused = list(dict.fromkeys(decisions.refused))

@@ -128,15 +128,19 @@ def inline(program: Program, decisions: Decisions) -> None:
     for statement in program.statements:
         for name in writes(statement):
             writers[name] += 1
-    position = 0
-    while position < len(program.statements):
+    read_by = [reads(s) for s in program.statements]
+    for position in range(len(program.statements)):
         producer = program.statements[position]
-        position += 1
         if not isinstance(producer, Loop) or producer.reduction or writers[producer.output] != 1:
             continue
         if not _covers(program, producer):
             continue
-        _inline_producer(program, position, producer, decisions)
+        rest = range(position + 1, len(program.statements))
+        readers = [k for k in rest if producer.output in read_by[k]]
+        if readers:
+            _inline_producer(program, readers, producer, decisions)
+            for k in readers:
+                read_by[k] = reads(program.statements[k])
     remove_dead(program)
 
 
@@ -167,14 +171,9 @@ def _covers(program: Program, loop: Loop) -> bool:
     )
 
 
-def _inline_producer(program: Program, start: int, producer: Loop, decisions: Decisions) -> None:
-    readers = [
-        k
-        for k in range(start, len(program.statements))
-        if producer.output in reads(program.statements[k])
-    ]
-    if not readers:
-        return
+def _inline_producer(
+    program: Program, readers: list[int], producer: Loop, decisions: Decisions
+) -> None:
     view = producer.is_view
     price = cost(producer.body)
     loops = [k for k in readers if not isinstance(program.statements[k], Kernel)]

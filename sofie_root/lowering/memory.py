@@ -15,14 +15,13 @@ from sofie_root.ir.dim import (
     Atom,
     Dim,
     Max,
+    Poly,
     Symbol,
     as_poly,
-    at_least,
     ceildiv,
     evaluate,
     maximum,
     size_symbols,
-    walk,
 )
 from sofie_root.program.expr import Cell
 from sofie_root.program.program import Buffer
@@ -124,7 +123,6 @@ def plan(lifetimes: list[Lifetime], known: set[Symbol]) -> Plan:
         placed.append((offset, t))
     placed.sort(key=lambda p: (p[0], p[1].first, p[1].buffer.name))
     offsets: dict[str, Dim] = {}
-    total: Dim = 0
     for k, (_, t) in enumerate(placed):
         below = [other for _, other in placed[:k] if other.meets(t)]
         direct = [
@@ -132,20 +130,30 @@ def plan(lifetimes: list[Lifetime], known: set[Symbol]) -> Plan:
             for a in below
             if not any(_between(placed, a, c, t) for c in below if c is not a)
         ]
-        offset = maximum(0, *(_end(offsets, a) for a in direct))
+        offset = _highest([_end(offsets, a) for a in direct])
         offsets[t.buffer.name] = offset
-        end = _end(offsets, t)
-        total = total if at_least(total, end) else maximum(total, end)
+    tops = [t for k, (_, t) in enumerate(placed) if not any(o.meets(t) for _, o in placed[k + 1 :])]
+    total = _highest([_end(offsets, t) for t in tops])
     intermediates: Dim = 0
     for t in fixed:
         intermediates = intermediates + t.buffer.numel * t.buffer.dtype.size
     return Plan(offsets, total, intermediates, tuple(t.buffer.name for t in growing))
 
 
+def _highest(ends: list[Dim]) -> Dim:
+    """The largest of these; ends that cannot win are dropped where that is cheap to see."""
+    kept = list(dict.fromkeys(ends))
+    if len(kept) <= 1:
+        return kept[0] if kept else 0
+    if all(isinstance(d, int) or len(d.terms) <= 2 for d in kept):
+        return maximum(*kept)
+    return as_poly(Max(*sorted(kept, key=str)))
+
+
 def _end(offsets: dict[str, Dim], t: Lifetime) -> Dim:
     """Where a temporary ends; an offset that is a maximum is named, not repeated."""
     offset = offsets[t.buffer.name]
-    if any(isinstance(a, Max) for a in walk(offset)):
+    if isinstance(offset, Poly) and (len(offset.terms) > 2 or any(isinstance(a, Max) for a in offset.atoms)):
         offset = as_poly(offset_symbol(t.buffer.name))
     return offset + t.bytes
 
