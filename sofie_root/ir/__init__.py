@@ -3,7 +3,17 @@
 from .dim import Dim, Poly, Symbol, symbol
 from .dtype import DType
 from .graph import Equality, Graph, Node, constant_type, infer_node, infer_types, verify
-from .op import OPERATORS, Op, Refuse, operator, output_count, require_at_most, require_equal, runtime_size
+from .op import (
+    OPERATORS,
+    Op,
+    Refuse,
+    inferring,
+    operator,
+    output_count,
+    require_at_most,
+    require_equal,
+    runtime_size,
+)
 from .types import Shape, TensorType
 
 __all__ = [
@@ -22,6 +32,7 @@ __all__ = [
     "constant_type",
     "infer_node",
     "infer_types",
+    "inferring",
     "operator",
     "output_count",
     "require_at_most",

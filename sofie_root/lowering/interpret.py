@@ -198,7 +198,7 @@ class Grid:
             inside = (value >= -extent) & (value < extent)
             self._demand(inside, f"index {cell.expr} is not below {cell.extent}")
             value = np.where(value < 0, value + extent, value)
-        return int(value) if value.ndim == 0 else value
+        return int(value.reshape(())) if value.size == 1 else value
 
     def _demand(self, holds: Any, message: str) -> None:
         """Raises IndexError where ``holds`` is false at a point that the guards let through."""
@@ -256,7 +256,7 @@ class Grid:
     def window(
         self, shape: tuple[int, ...], index: Sequence[Dim]
     ) -> tuple[tuple[int | slice, ...], list[int]] | None:
-        """The slices that an index amounts to and the grid axis of each, or None if it is no slices."""
+        """The slices that an index amounts to and the grid axis of each; None if there are none."""
         slices: list[int | slice] = []
         axes: list[int] = []
         for dim, extent in zip(index, shape, strict=True):

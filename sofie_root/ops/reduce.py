@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from sofie_root.errors import ShapeError
-from sofie_root.ir import Dim, DType, Op, Shape, TensorType, operator
+from sofie_root.ir import Dim, DType, Op, Shape, TensorType, operator, runtime_size
 from sofie_root.ir.dim import maximum, minimum, product
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
@@ -15,6 +15,8 @@ from sofie_root.program.expr import Expr, call
 from sofie_root.program.program import ReduceKind
 
 from .checks import ANY, FLOATS, NUMERIC, as_axes, as_axis, constant_ints, require_dtype
+from .computed_axes import ComputedAxes, ComputedReduction, are_computed
+from .shape import bind_sizes, bind_values, static_length
 from .symbolic import known, pack, with_values
 
 
@@ -91,6 +93,10 @@ class Reduce(Op):
     def infer(self, x: TensorType, axes: TensorType | None = None) -> TensorType:
         """The shape without, or with size 1 for, the reduced axes."""
         require_dtype(x, self.accepts)
+        if axes is not None and are_computed(axes):
+            rank = x.rank - (0 if self.keepdims else static_length(axes, "axes"))
+            static_length(axes, "axes")
+            return TensorType(x.dtype, tuple(runtime_size(0, k) for k in range(rank)))
         over = self._axes(x, axes)
         result = TensorType(x.dtype, reduced_shape(x.shape, over, bool(self.keepdims)))
         values = known(x)
@@ -104,6 +110,11 @@ class Reduce(Op):
 
     def lower(self, b: Builder, x: Tensor, axes: Tensor | None = None) -> Tensor:
         """One reducing loop, and one for what is done with the total, if anything is."""
+        if axes is not None and are_computed(axes.type):
+            parts = ComputedReduction.of(b, x, axes)
+            total = self.total(b, parts)
+            done = b.loop(total.shape, lambda *i: self.after(total[i], parts.number), x.dtype)
+            return self._shaped(b, done, x, axes)
         over = self._axes(x.type, None if axes is None else axes.type)
         out = b.outputs[0]
         count = product(x.shape[k] for k in over)
@@ -122,6 +133,18 @@ class Reduce(Op):
         return (
             total if plain else b.loop(out.shape, lambda *i: self.after(total[i], count), out.dtype)
         )
+
+    def total(self, b: Builder, parts: ComputedReduction) -> Tensor:
+        """The combination over axes that are known at run time."""
+        return parts.reduce(b, self.kind, lambda v, _: self.before(v))
+
+    def _shaped(self, b: Builder, total: Tensor, x: Tensor, axes: Tensor) -> Tensor:
+        """The total with its reduced axes kept or removed, as ``keepdims`` says."""
+        if self.keepdims:
+            bind_sizes(b, total.shape)
+        else:
+            bind_values(b, ComputedAxes(axes, x.rank).rest(x.shape))
+        return b.reshape(total, b.outputs[0].shape)
 
 
 @operator("ReduceSum", since=13)
@@ -242,12 +265,11 @@ class ReduceLogSumExp(Reduce):
 
     def lower(self, b: Builder, x: Tensor, axes: Tensor | None = None) -> Tensor:
         """The largest element is taken out of the sum first."""
+        if axes is not None and are_computed(axes.type):
+            return Reduce.lower(self, b, x, axes)
         over = self._axes(x.type, None if axes is None else axes.type)
         largest = reduce_axes(b, "max", x, over, lambda v, _: v)
-        shift = b.loop(
-            largest.shape,
-            lambda *i: expr.select(call("isinf", largest[i], dtype=DType.BOOL), 0, largest[i]),
-        )
+        shift = _finite(b, largest)
 
         def shifted(value: Expr, index: tuple[Dim, ...]) -> Expr:
             at = tuple(0 if k in over else d for k, d in enumerate(index))
@@ -256,6 +278,17 @@ class ReduceLogSumExp(Reduce):
         total = reduce_axes(b, "sum", x, over, shifted)
         logarithm = b.loop(total.shape, lambda *i: call("log", total[i]) + shift[i], x.dtype)
         return b.reshape(logarithm, b.outputs[0].shape)
+
+    def total(self, b: Builder, parts: ComputedReduction) -> Tensor:
+        """The same over axes that are known at run time."""
+        shift = _finite(b, parts.reduce(b, "max", lambda v, _: v))
+        total = parts.reduce(b, "sum", lambda v, at: call("exp", v - shift[at]))
+        return b.loop(total.shape, lambda *i: call("log", total[i]) + shift[i])
+
+
+def _finite(b: Builder, x: Tensor) -> Tensor:
+    """``x`` with infinite elements replaced by zero."""
+    return b.loop(x.shape, lambda *i: expr.select(call("isinf", x[i], dtype=DType.BOOL), 0, x[i]))
 
 
 @dataclass(frozen=True, slots=True)

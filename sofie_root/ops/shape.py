@@ -21,6 +21,7 @@ from sofie_root.ir import (
     Refuse,
     Shape,
     TensorType,
+    inferring,
     operator,
     output_count,
     require_equal,
@@ -33,6 +34,7 @@ from sofie_root.program.expr import Expr, call
 
 from .broadcast import broadcast_shapes
 from .checks import as_axes, as_axis, constant_ints, require_dtype, require_one_dtype
+from .computed_axes import ComputedAxes, are_computed
 from .symbolic import Values, carried, dims_of, known, static, with_values
 
 SHAPES = frozenset({DType.INT64, DType.INT32})
@@ -53,6 +55,12 @@ def bind_sizes(b: Builder, sizes: Sequence[Dim], output: int = 0) -> None:
     for symbol, size in zip(b.outputs[output].shape, sizes, strict=True):
         if symbol != size:
             b.bind(symbol, expr.index(size))
+
+
+def bind_values(b: Builder, values: Sequence[Expr], output: int = 0) -> None:
+    """Binds the sizes of an output, all of them run-time symbols, to these values."""
+    for symbol, value in zip(b.outputs[output].shape, values, strict=True):
+        b.bind(symbol, value)
 
 
 # -- the same elements under another shape ---------------------------------------------------------
@@ -147,6 +155,11 @@ class Squeeze(Op):
 
     def infer(self, x: TensorType, axes: TensorType | None = None) -> TensorType:
         """The shape without these axes (without all of size 1 where none are named)."""
+        if axes is not None and are_computed(axes):
+            left = x.rank - static_length(axes, "axes")
+            shape = tuple(runtime_size(0, k) for k in range(left))
+            require_equal(x.numel, product(shape), "axes that are removed must have size 1")
+            return TensorType(x.dtype, shape)
         if axes is None:
             gone = tuple(k for k, d in enumerate(x.shape) if d == 1)
         else:
@@ -159,6 +172,9 @@ class Squeeze(Op):
     def lower(self, b: Builder, x: Tensor, axes: Tensor | None = None) -> Tensor:
         """A view."""
         if axes is None:
+            return b.reshape(x, b.outputs[0].shape)
+        if are_computed(axes.type):
+            bind_values(b, ComputedAxes(axes, x.rank).rest(x.shape))
             return b.reshape(x, b.outputs[0].shape)
         gone = as_axes(constant_ints(axes.type, "axes"), x.rank)
 
@@ -176,6 +192,11 @@ class Unsqueeze(Op):
 
     def infer(self, x: TensorType, axes: TensorType) -> TensorType:
         """The shape with these axes, counted in the result."""
+        if are_computed(axes):
+            rank = x.rank + static_length(axes, "axes")
+            shape = tuple(runtime_size(0, k) for k in range(rank))
+            require_equal(x.numel, product(shape), "the new axes must differ from each other")
+            return TensorType(x.dtype, shape)
         numbers = constant_ints(axes, "axes")
         new = as_axes(numbers, x.rank + len(numbers))
         rest = iter(x.shape)
@@ -184,6 +205,8 @@ class Unsqueeze(Op):
 
     def lower(self, b: Builder, x: Tensor, axes: Tensor) -> Tensor:
         """A view."""
+        if are_computed(axes.type):
+            bind_values(b, ComputedAxes(axes, len(b.outputs[0].shape)).filled(x.shape))
         return b.reshape(x, b.outputs[0].shape)
 
 
@@ -340,9 +363,10 @@ class Split(Op):
     def _sizes(self, x: TensorType, split: TensorType | None, count: int) -> tuple[Dim, ...]:
         total = x.shape[as_axis(self.axis, x.rank)]
         if split is not None:
-            if split.value is None:
-                raise Refuse("split sizes must be known when the model is generated")
             sizes = split.value
+            if sizes is None:
+                parts = range(static_length(split, "split"))
+                sizes = tuple(runtime_size(k, self.axis % x.rank) for k in parts)
             if len(sizes) < count:
                 raise ShapeError(f"splits into {len(sizes)}, but has {count} outputs")
             whole: Dim = 0
@@ -375,16 +399,22 @@ class Split(Op):
     def lower(self, b: Builder, x: Tensor, split: Tensor | None = None) -> tuple[Tensor, ...]:
         """A view for each part."""
         axis = as_axis(self.axis, x.rank)
+        with inferring(b.names):  # the sizes of parts that nobody reads matter too
+            sizes = self._sizes(x.type, None if split is None else split.type, len(b.names))
+        if split is not None and split.type.value is None:
+            for k, size in enumerate(sizes):
+                b.bind(size, call("max", expr.cast(split[k], DType.INT64), 0))
         results = []
         start: Dim = 0
-        for out in b.outputs:
+        for size in sizes:
             at = start
 
             def body(*i: Dim, at: Dim = at) -> Expr:
                 return x[(*i[:axis], i[axis] + at, *i[axis + 1 :])]
 
-            results.append(b.loop(out.shape, body, x.dtype))
-            start = start + out.shape[axis]
+            shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+            results.append(b.loop(shape, body, x.dtype))
+            start = start + size
         return tuple(results)
 
 

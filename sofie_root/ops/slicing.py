@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from sofie_root.errors import ShapeError
-from sofie_root.ir import Dim, Op, Refuse, Shape, TensorType, operator, runtime_size
+from sofie_root.ir import Dim, DType, Op, Refuse, Shape, TensorType, operator, runtime_size
 from sofie_root.ir.dim import at_least, ceildiv, maximum, minimum, mod
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
@@ -14,6 +16,7 @@ from sofie_root.program.expr import Expr, call
 
 from .broadcast import element
 from .checks import as_axis, constant_ints, require_one_dtype
+from .computed_axes import ONE, ZERO, ComputedAxes, are_computed, bound
 from .shape import bind_sizes, static_length
 from .symbolic import carried, dims_of, static
 
@@ -103,6 +106,8 @@ class Slice(Op):
     ) -> TensorType:
         """Sizes of the windows; those with unknown limits are bound at run time."""
         count = static_length(starts, "starts")
+        if are_computed(axes) or are_computed(steps):
+            return TensorType(x.dtype, tuple(runtime_size(0, k) for k in range(x.rank)))
         if starts.value is None or ends.value is None:
             unknown = (0,) * count
             cut = self._windows(x.shape, unknown, unknown, axes, steps)
@@ -126,6 +131,8 @@ class Slice(Op):
         steps: Tensor | None = None,
     ) -> Tensor:
         """A view."""
+        if any(t is not None and are_computed(t.type) for t in (axes, steps)):
+            return self._lower_computed(b, x, starts, ends, axes, steps)
         cut = self._windows(
             x.shape,
             dims_of(starts),
@@ -139,6 +146,48 @@ class Slice(Op):
             return x[tuple(cut[k].at(d) if k in cut else d for k, d in enumerate(i))]
 
         return b.loop(b.outputs[0].shape, body, x.dtype)
+
+    def _lower_computed(
+        self,
+        b: Builder,
+        x: Tensor,
+        starts: Tensor,
+        ends: Tensor,
+        axes: Tensor | None,
+        steps: Tensor | None,
+    ) -> Tensor:
+        """A view whose windows are computed for every axis when the model runs."""
+        count = static_length(starts.type, "starts")
+        if axes is None:
+            axes = b.constant(np.arange(count))
+        given = [[expr.cast(t[k], DType.INT64) for k in range(count)] for t in (starts, ends)]
+        strides = [ONE if steps is None else expr.cast(steps[k], DType.INT64) for k in range(count)]
+        named = ComputedAxes(axes, x.rank)
+        first: list[Dim] = []
+        step: list[Dim] = []
+        for k, size in enumerate(map(expr.index, x.shape)):
+            stride = b.loop((), lambda k=k: named.chosen(k, strides, ONE))
+            by = call("max", call("abs", stride[()]), 1)
+            forward = stride[()] > 0
+            start, end = (named.chosen(k, g, d) for g, d in zip(given, (ZERO, size), strict=True))
+            lowest, highest = expr.select(forward, ZERO, -ONE), expr.select(forward, size, size - 1)
+            start = call("max", 0, _clamped(start, size, ZERO, highest))
+            end = _clamped(end, size, lowest, highest)
+            length = expr.select(forward, end - start, start - end)
+            b.bind(b.outputs[0].shape[k], call("max", 0, call("div", length + by - 1, by)))
+            first.append(bound(b, f"start:{k}", start))
+            step.append(expr.as_index(stride[()]))
+
+        def body(*i: Dim) -> Expr:
+            return x[tuple(f + s * d for f, s, d in zip(first, step, i, strict=True))]
+
+        return b.loop(b.outputs[0].shape, body, x.dtype)
+
+
+def _clamped(position: Expr, size: Expr, low: Expr, high: Expr) -> Expr:
+    """A position, negative ones counted from the end, brought between ``low`` and ``high``."""
+    counted = expr.select(position < 0, position + size, position)
+    return call("min", call("max", counted, low), high)
 
 
 def _python_slice(cut: Window | None) -> slice:
@@ -186,6 +235,8 @@ class Pad(Op):
             if value.numel != 1:
                 raise ShapeError("constant_value must be a scalar")
         length = static_length(pads, "pads")
+        if are_computed(axes):
+            return TensorType(x.dtype, tuple(runtime_size(0, k) for k in range(x.rank)))
         if pads.value is None:
             marks = self._pads(x.rank, range(1, length + 1), axes)[0]
             sizes = (runtime_size(0, k) if marks[k] else d for k, d in enumerate(x.shape))
@@ -205,7 +256,11 @@ class Pad(Op):
         axes: Tensor | None = None,
     ) -> Tensor:
         """One loop; outside the input it reads the constant or another element."""
-        before, after = self._pads(x.rank, dims_of(pads), None if axes is None else axes.type)
+        if axes is not None and are_computed(axes.type):
+            before, after = self._computed_pads(b, x, pads, axes)
+        else:
+            known = None if axes is None else axes.type
+            before, after = self._pads(x.rank, dims_of(pads), known)
         bind_sizes(b, [d + lo + hi for d, lo, hi in zip(x.shape, before, after, strict=True)])
         out = b.outputs[0].shape
         if self.mode == "constant":
@@ -221,6 +276,20 @@ class Pad(Op):
             ]
 
         return b.loop(out, body, x.dtype)
+
+    def _computed_pads(
+        self, b: Builder, x: Tensor, pads: Tensor, axes: Tensor
+    ) -> tuple[list[Dim], list[Dim]]:
+        """The pads of every axis, where the axes they are for are known at run time."""
+        named = ComputedAxes(axes, x.rank)
+        values = [expr.cast(pads[k], DType.INT64) for k in range(2 * named.count)]
+        sides: list[list[Dim]] = []
+        for side in (values[: named.count], values[named.count :]):
+            found = [
+                b.loop((), lambda k=k, s=side: named.chosen(k, s, ZERO)) for k in range(x.rank)
+            ]
+            sides.append([expr.as_index(t[()]) for t in found])
+        return sides[0], sides[1]
 
     def _framed(
         self, x: Tensor, i: Sequence[Dim], before: list[Dim], after: list[Dim], filler: Expr
