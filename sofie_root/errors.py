@@ -36,7 +36,9 @@ class SofieError(Exception):
     def __str__(self) -> str:
         where = []
         if self.operator is not None or self.node is not None:
-            where.append(f"{self.operator or 'node'} {self.node!r}" if self.node else f"{self.operator}")
+            where.append(
+                f"{self.operator or 'node'} {self.node!r}" if self.node else f"{self.operator}"
+            )
         if self.tensor is not None:
             where.append(f"tensor {self.tensor!r}")
         if self.file is not None:

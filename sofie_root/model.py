@@ -87,12 +87,12 @@ class Model:
 
     @property
     def inputs(self) -> dict[str, TensorType]:
-        """dtype and shape of each input by name, in the model's order."""
+        """Dtype and shape of each input by name, in the model's order."""
         return {n: self.graph.types[n] for n in self.graph.inputs}
 
     @property
     def outputs(self) -> dict[str, TensorType]:
-        """dtype and shape of each output by name, in the model's order."""
+        """Dtype and shape of each output by name, in the model's order."""
         return {n: self.graph.types[v] for n, v in self.graph.outputs.items()}
 
     @property
@@ -105,7 +105,9 @@ class Model:
         rows += [("input", n, str(t)) for n, t in self.inputs.items()]
         rows += [("output", n, str(t)) for n, t in self.outputs.items()]
         widths = [max(len(r[k]) for r in rows) for k in range(3)]
-        table = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        table = [
+            "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows
+        ]
         weights = sum(a.size for a in self.graph.constants.values())
         counts: dict[str, int] = {}
         for node in self.graph.nodes:
@@ -298,9 +300,7 @@ def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:
             raise ModelError(f"dim {name!r} cannot be {size}")
     fixed = graph.copy()
     types = {n: graph.types[n] for n in graph.inputs}
-    fixed.types = dict(
-        zip(types, substitute_symbols(types.values(), dict(dims)), strict=True)
-    )
+    fixed.types = dict(zip(types, substitute_symbols(types.values(), dict(dims)), strict=True))
     fixed.types |= {n: constant_type(a) for n, a in graph.constants.items()}
     infer_types(fixed)
     return fixed

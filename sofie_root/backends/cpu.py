@@ -29,8 +29,8 @@ from sofie_root.program.program import (
     Bind,
     Check,
     Extents,
-    Fused,
     Functor,
+    Fused,
     In,
     Kernel,
     Loop,
@@ -139,7 +139,9 @@ class CpuPrinter:
         lines = self._arrays(nest, node.var, dict(scope.pointers))
         for child in node.body:
             lines += self._node(child, nest, inner, depth + 1)
-        head = f"for (std::ptrdiff_t {name} = 0; {name} < {text.dim(node.extent, scope)}; ++{name}) {{"
+        head = (
+            f"for (std::ptrdiff_t {name} = 0; {name} < {text.dim(node.extent, scope)}; ++{name}) {{"
+        )
         return [head, *_indent(lines), "}"]
 
     def _map(self, node: For, scope: Scope, depth: int) -> list[str]:
@@ -166,7 +168,9 @@ class CpuPrinter:
     def _assign(self, loop: Loop, value: str, scope: Scope) -> list[str]:
         name = scope.pointers[loop.output]
         stored = self.schedule.program.buffers[loop.output].dtype
-        computed = DType.INT64 if loop.reduction and "arg" in loop.reduction.kind else loop.body.dtype
+        computed = (
+            DType.INT64 if loop.reduction and "arg" in loop.reduction.kind else loop.body.dtype
+        )
         if stored is not computed:
             value = f"sofie::cast<{stored.cpp}>({value})"
         if loop.output in scope.registers:
@@ -211,7 +215,8 @@ class CpuPrinter:
             heads.append(f"for (std::ptrdiff_t {name} = 0; {name} < {bound}; ++{name}) {{")
             inner = replace(inner, variables={**inner.variables, var: name})
         if vector and last is not None:
-            hoisted, value = [], self._vector_reduce(reduction.kind, last, body, inner)
+            hoisted: list[str] = []
+            value = self._vector_reduce(reduction.kind, last, body, inner)
         else:
             hoisted, deep = text.hoist(body, inner, self._fresh("v"))
             value = text.expression(body, deep)
@@ -233,9 +238,7 @@ class CpuPrinter:
             f"[&](auto {tag}) SOFIE_INLINE {{ {lines}return {value}; }})"
         )
 
-    def _arg_reduce(
-        self, loop: Loop, reduction: Reduction, scope: Scope
-    ) -> tuple[list[str], str]:
+    def _arg_reduce(self, loop: Loop, reduction: Reduction, scope: Scope) -> tuple[list[str], str]:
         (var,) = reduction.vars
         best, at, name = self._fresh("best"), self._fresh("at"), self._fresh("r")
         inner = replace(scope, variables={**scope.variables, var: name})
@@ -443,7 +446,10 @@ def _collapse(node: For, nest: Nest) -> For:
     """Two perfectly nested loops as one where every access allows it."""
     while len(node.body) == 1 and isinstance(node.body[0], For):
         child = node.body[0]
-        if any(home is not None and home.var in (node.var, child.var) for home in nest.declared.values()):
+        if any(
+            home is not None and home.var in (node.var, child.var)
+            for home in nest.declared.values()
+        ):
             return node
         joined = _joined(node.var, child.var, _accesses(child))
         if joined is None:
@@ -457,7 +463,8 @@ def _joined(
     outer: Symbol, inner: Symbol, dims: Iterable[Dim]
 ) -> tuple[Symbol, dict[Atom, Dim]] | None:
     """One variable for two nested ones, if no division survives in any of the indices."""
-    assert outer.extent is not None and inner.extent is not None
+    assert outer.extent is not None
+    assert inner.extent is not None
     if depends_on(inner.extent, outer):
         return None
     var = Symbol(f"{outer.name}*{inner.name}", outer.extent * inner.extent)

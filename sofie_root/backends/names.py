@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import unicodedata
 
-KEYWORDS = frozenset(
-    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
-    class compl concept const consteval constexpr constinit const_cast continue co_await co_return
-    co_yield decltype default delete do double dynamic_cast else enum explicit export extern false float
-    for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or
-    or_eq private protected public register reinterpret_cast requires return short signed sizeof static
-    static_assert static_cast struct switch template this thread_local throw true try typedef typeid
-    typename union unsigned using virtual void volatile wchar_t while xor xor_eq main std sofie Session
-    Weights TMVA NULL INFINITY NAN EOF errno assert linux unix i386 stdin stdout stderr acc w infer
-    infer_to Inputs Outputs prepare arena output_shape output path lane batch row
-    file Full Partial Scalar""".split()
-)
+_KEYWORDS = """
+EOF Full INFINITY Inputs NAN NULL Outputs Partial Scalar Session TMVA Weights acc alignas alignof
+and and_eq arena asm assert auto batch bitand bitor bool break case catch char char16_t char32_t
+class co_await co_return co_yield compl concept const const_cast consteval constexpr constinit
+continue decltype default delete do double dynamic_cast else enum errno explicit export extern
+false file float for friend goto i386 if infer infer_to inline int lane linux long main mutable
+namespace new noexcept not not_eq nullptr operator or or_eq output output_shape path prepare
+private protected public register reinterpret_cast requires return row short signed sizeof sofie
+static static_assert static_cast std stderr stdin stdout struct switch template this thread_local
+throw true try typedef typeid typename union unix unsigned using virtual void volatile w wchar_t
+while xor xor_eq
+"""
+KEYWORDS = frozenset(_KEYWORDS.split())
 """C++ keywords, and names that generated code uses for its own things."""
 
 VARIABLES = re.compile(r"(i|j|k|l|r|v|acc|best|at|current)\d*(_\d+)?")

@@ -96,7 +96,11 @@ def _atom(atom: Atom, scope: Scope) -> str:
 
 
 def _paren(text: str) -> str:
-    return f"({text})" if " " in text and not text.endswith(")") or " + " in text or " - " in text else text
+    return (
+        f"({text})"
+        if (" " in text and not text.endswith(")")) or " + " in text or " - " in text
+        else text
+    )
 
 
 def extent(d: Dim, scope: Scope) -> str:
@@ -263,11 +267,6 @@ def hoist(e: Expr, scope: Scope, fresh: str) -> tuple[list[str], Scope]:
             lines.append(f"const auto {name} = {expression(x, inner)};")
             inner.hoisted[x] = name
     return lines, inner
-
-
-def join_index(variables: Mapping[Symbol, Dim]) -> Mapping[Atom, Dim]:
-    """Typed helper: index symbols to their replacements."""
-    return dict(variables)
 
 
 __all__ = [

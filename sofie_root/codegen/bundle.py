@@ -61,7 +61,11 @@ def bundle(headers: Iterable[str]) -> tuple[str, str]:
     lines = []
     for name, text in parts:
         guard = f"SOFIE_{re.sub(r'[^A-Z0-9]', '_', name.upper())}_{digest}"
-        lines += [f"// ---- sofie/{name} " + "-" * max(1, 88 - len(name)), f"#ifndef {guard}", f"#define {guard}"]
+        lines += [
+            f"// ---- sofie/{name} " + "-" * max(1, 88 - len(name)),
+            f"#ifndef {guard}",
+            f"#define {guard}",
+        ]
         lines += [
             _renamed(line, namespace)
             for line in text.splitlines()

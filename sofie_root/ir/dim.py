@@ -99,12 +99,15 @@ class FloorDiv(Atom):
         self.a, self.b = a, b
 
     def dims(self) -> tuple[Dim, ...]:
+        """The operands."""
         return self.a, self.b
 
     def rebuild(self, dims: tuple[Dim, ...]) -> Dim:
+        """The same operation, simplified again."""
         return floordiv(*dims)
 
     def evaluate(self, dims: tuple[Any, ...], lookup: Lookup) -> Any:
+        """The value for these operand values."""
         if isinstance(dims[1], int) and dims[1] == 0:
             return 0  # the size of an empty tensor; generated code does the same
         if isinstance(dims[1], np.ndarray):
@@ -112,6 +115,7 @@ class FloorDiv(Atom):
         return dims[0] // dims[1]
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
+        """Inclusive bounds from those of the operands."""
         low, high = bounds(self.a)
         least = _least(low)
         natural = least is not None and least >= 0
@@ -133,6 +137,7 @@ class _Extremum(Atom):
         self.args = args
 
     def dims(self) -> tuple[Dim, ...]:
+        """The operands."""
         return self.args
 
     def __str__(self) -> str:
@@ -147,12 +152,15 @@ class Min(_Extremum):
     """The smallest of its operands."""
 
     def rebuild(self, dims: tuple[Dim, ...]) -> Dim:
+        """The same operation, simplified again."""
         return minimum(*dims)
 
     def evaluate(self, dims: tuple[Any, ...], lookup: Lookup) -> Any:
+        """The value for these operand values."""
         return reduce(lambda a, b: min(a, b) if _are_ints(a, b) else np.minimum(a, b), dims)
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
+        """Inclusive bounds from those of the operands."""
         pairs = [bounds(a) for a in self.args]
         lows = [least for least in (_least(low) for low, _ in pairs) if least is not None]
         highs = [high for _, high in pairs if high is not None]
@@ -163,12 +171,15 @@ class Max(_Extremum):
     """The largest of its operands."""
 
     def rebuild(self, dims: tuple[Dim, ...]) -> Dim:
+        """The same operation, simplified again."""
         return maximum(*dims)
 
     def evaluate(self, dims: tuple[Any, ...], lookup: Lookup) -> Any:
+        """The value for these operand values."""
         return reduce(lambda a, b: max(a, b) if _are_ints(a, b) else np.maximum(a, b), dims)
 
     def bounds(self) -> tuple[Dim | None, Dim | None]:
+        """Inclusive bounds from those of the operands."""
         pairs = [bounds(a) for a in self.args]
         lows = [least for least in (_least(low) for low, _ in pairs) if least is not None]
         highs = [high for _, high in pairs]
@@ -342,7 +353,11 @@ def _divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     while rest != 0:
         mono, coeff = next(iter(_terms(rest)))
         m = _divide_monomial(mono, lead_mono)
-        if m is not None and coeff // lead_coeff != 0 and (m != () or mono != () or coeff >= lead_coeff):
+        if (
+            m is not None
+            and coeff // lead_coeff != 0
+            and (m != () or mono != () or coeff >= lead_coeff)
+        ):
             step = _make({m: coeff // lead_coeff})
             quotient = quotient + step
             rest = rest - step * b
@@ -379,7 +394,7 @@ def floordiv(a: Dim, b: Dim) -> Dim:
         # With g dividing b and all but the terms below g: floor((g*x + y) / b) == floor(x / (b/g)).
         for g in sorted({gcd(c, b) for _, c in _terms(a)}, reverse=True):
             x, y = _divide(a, g)
-            if 1 < g and x != 0 and at_least(y, 0) and at_least(g - 1, y):
+            if g > 1 and x != 0 and at_least(y, 0) and at_least(g - 1, y):
                 return floordiv(x, b // g)
     return as_poly(FloorDiv(a, b))
 
@@ -509,7 +524,7 @@ def substitute(d: Dim, mapping: Mapping[Atom, Dim]) -> Dim:
     for mono, coeff in d.terms:
         term: Dim = coeff
         for atom, power in mono:
-            factor = new.get(atom, None)
+            factor = new.get(atom)
             term = term * product([as_poly(atom) if factor is None else factor] * power)
         total = total + term
     return total

@@ -33,17 +33,20 @@ class DType(Enum):
     @property
     def onnx(self) -> int:
         """Number in ``TensorProto.DataType``."""
-        return self.value[0]
+        number: int = self.value[0]
+        return number
 
     @property
     def numpy(self) -> np.dtype[Any]:
         """NumPy dtype of the same layout."""
-        return self.value[1]
+        dtype: np.dtype[Any] = self.value[1]
+        return dtype
 
     @property
     def cpp(self) -> str:
         """C++ type of the same layout."""
-        return self.value[2]
+        name: str = self.value[2]
+        return name
 
     @property
     def size(self) -> int:

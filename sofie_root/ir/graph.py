@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import ModelError, Refusal, ShapeError, UnsupportedError
 
-from .dim import Dim, Symbol, as_poly, size_symbols
+from .dim import Atom, Dim, Symbol, size_symbols, substitute
 from .dtype import DType
 from .op import Op, Refuse, inferring
 from .types import MAX_KNOWN_VALUES, TensorType
@@ -144,7 +143,9 @@ def constant_type(array: Array) -> TensorType:
     return TensorType(dtype, tuple(int(d) for d in array.shape), value)
 
 
-def infer_node(node: Node, types: dict[str, TensorType]) -> tuple[tuple[TensorType, ...], list[Equality]]:
+def infer_node(
+    node: Node, types: dict[str, TensorType]
+) -> tuple[tuple[TensorType, ...], list[Equality]]:
     """Types of a node's outputs and the equalities its operator demands.
 
     Raises:
@@ -171,7 +172,9 @@ def infer_node(node: Node, types: dict[str, TensorType]) -> tuple[tuple[TensorTy
             node=node.name,
             operator=node.op.name,
         )
-    return outs, [Equality(a, b, f"{node.op.name} {node.name!r}: {why}") for a, b, why in state.equalities]
+    return outs, [
+        Equality(a, b, f"{node.op.name} {node.name!r}: {why}") for a, b, why in state.equalities
+    ]
 
 
 def infer_types(graph: Graph, *, file: str | None = None) -> None:
@@ -218,22 +221,31 @@ def verify(graph: Graph) -> None:
         if name not in graph.types:
             raise ModelError("has no type", tensor=name)
     for name, array in graph.constants.items():
-        if tuple(array.shape) != graph.types[name].shape or array.dtype != graph.types[name].dtype.numpy:
-            raise ModelError(f"constant is {array.dtype}{array.shape}, typed {graph.types[name]}", tensor=name)
+        if (
+            tuple(array.shape) != graph.types[name].shape
+            or array.dtype != graph.types[name].dtype.numpy
+        ):
+            raise ModelError(
+                f"constant is {array.dtype}{array.shape}, typed {graph.types[name]}", tensor=name
+            )
     for node in graph.nodes:
-        for name in node.inputs:
-            if name is not None and name not in known:
-                raise ModelError("reads a value before it is written", node=node.name, tensor=name)
+        for source in node.inputs:
+            if source is not None and source not in known:
+                raise ModelError(
+                    "reads a value before it is written", node=node.name, tensor=source
+                )
         outs, _ = infer_node(node, graph.types)
-        for name, type_ in zip(node.outputs, outs, strict=False):
-            if name is None:
+        for target, type_ in zip(node.outputs, outs, strict=False):
+            if target is None:
                 continue
-            if name in known:
-                raise ModelError("writes a value twice", node=node.name, tensor=name)
-            have = graph.types.get(name)
+            if target in known:
+                raise ModelError("writes a value twice", node=node.name, tensor=target)
+            have = graph.types.get(target)
             if have is None or have.dtype != type_.dtype or have.rank != type_.rank:
-                raise ModelError(f"writes {type_}, but the value is typed {have}", node=node.name, tensor=name)
-            known.add(name)
+                raise ModelError(
+                    f"writes {type_}, but the value is typed {have}", node=node.name, tensor=target
+                )
+            known.add(target)
     for public, value in graph.outputs.items():
         if value not in known:
             raise ModelError(f"output returns {value!r}, which is never written", tensor=public)
@@ -241,9 +253,7 @@ def verify(graph: Graph) -> None:
 
 def substitute_symbols(types: Iterable[TensorType], dims: dict[str, int]) -> list[TensorType]:
     """The types with named size symbols fixed to numbers."""
-    from .dim import substitute
-
-    mapping = {Symbol(name): size for name, size in dims.items()}
+    mapping: dict[Atom, Dim] = {Symbol(name): size for name, size in dims.items()}
     return [
         TensorType(
             t.dtype,
@@ -259,7 +269,6 @@ __all__ = [
     "Equality",
     "Graph",
     "Node",
-    "as_poly",
     "constant_type",
     "infer_node",
     "infer_types",

@@ -55,7 +55,7 @@ class Op:
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in shown.items())})"
 
 
-class Refuse(Exception):
+class Refuse(Exception):  # noqa: N818 - it is an answer, not an error
     """Raised by ``infer`` for what ONNX allows but sofie_root cannot run; the message is the reason."""
 
 

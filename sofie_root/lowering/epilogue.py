@@ -37,7 +37,9 @@ def fuse_epilogues(program: Program, decisions: Decisions) -> None:
                     )
                 continue
             loop = program.statements[readers[0]]
-            fused = _fuse(program, kernel, loop) if isinstance(loop, Loop) else "is read by a kernel"
+            fused = (
+                _fuse(program, kernel, loop) if isinstance(loop, Loop) else "is read by a kernel"
+            )
             if isinstance(fused, str):
                 decisions.refused.append(f"{_label(loop)} into {_label(kernel)}: {fused}")
                 continue
@@ -93,9 +95,7 @@ def _fuse(program: Program, kernel: Kernel, loop: Loop) -> Kernel | str:
         return "it mixes dtypes that do not fit one vector"
     origin = kernel.origin + tuple(o for o in loop.origin if o not in kernel.origin)
     outputs = (loop.output, *kernel.outputs[1:])
-    return replace(
-        kernel, epilogue=Epilogue(variables, body), outputs=outputs, origin=origin
-    )
+    return replace(kernel, epilogue=Epilogue(variables, body), outputs=outputs, origin=origin)
 
 
 def _fresh(shape: tuple[Dim, ...], name: str) -> tuple[Symbol, ...]:

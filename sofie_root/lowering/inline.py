@@ -20,10 +20,11 @@ from sofie_root.program.program import (
     contiguous_strides,
 )
 
-CHEAP = frozenset(
-    "add sub mul neg abs min max relu select guard cast lt le gt ge eq ne logical_and logical_or "
-    "logical_xor logical_not bit_and bit_or bit_xor bit_not sign floor ceil round trunc".split()
-)
+_CHEAP = """
+abs add bit_and bit_not bit_or bit_xor cast ceil eq floor ge gt guard le logical_and logical_not
+logical_or logical_xor lt max min mul ne neg relu round select sign sub trunc
+"""
+CHEAP = frozenset(_CHEAP.split())
 RECOMPUTE_COST = 4
 """A producer is recomputed in several readers, or several times in one, up to this cost."""
 MAX_BODY = 160
@@ -58,7 +59,9 @@ def reads(statement: Statement) -> set[str]:
     """Buffers that a statement reads."""
     if isinstance(statement, Loop):
         found = {load.buffer for load in ex.loads(statement.body)}
-        return found | _dim_reads((*statement.index, *(v.extent or 0 for v in _all_vars(statement))))
+        return found | _dim_reads(
+            (*statement.index, *(v.extent or 0 for v in _all_vars(statement)))
+        )
     if isinstance(statement, Kernel):
         found = {operand.buffer for operand in statement.inputs}
         for arg in statement.args:
@@ -166,7 +169,8 @@ def _covers(program: Program, loop: Loop) -> bool:
     shape = program.buffers[loop.output].shape
     own = [i for i in loop.index if i != 0]
     return len(own) == len(loop.vars) and all(
-        (i == 0 and d == 1) or (isinstance(a := single_atom(i), Symbol) and a.extent == d and a.is_index)
+        (i == 0 and d == 1)
+        or (isinstance(a := single_atom(i), Symbol) and a.extent == d and a.is_index)
         for i, d in zip(loop.index, shape, strict=True)
     )
 

@@ -32,9 +32,10 @@ def lower(graph: Graph) -> Program:
     checks = _check(program, graph.equalities, sizes)
     uses = graph.use_counts()
     for node in graph.nodes:
-        for name in node.inputs:
-            if name is not None and name not in tensors:
-                tensors[name] = _typed(builder.constant(graph.constants[name], name), graph.types[name])
+        for source in node.inputs:
+            if source is not None and source not in tensors:
+                constant = builder.constant(graph.constants[source], source)
+                tensors[source] = _typed(constant, graph.types[source])
         start = len(program.statements)
         _lower_node(builder, node, graph.types, tensors, uses)
         found = {s.symbol for s in program.statements[start:] if isinstance(s, Bind)}
@@ -48,9 +49,7 @@ def lower(graph: Graph) -> Program:
     return program
 
 
-def _check(
-    program: Program, equalities: Sequence[Equality], sizes: set[Symbol]
-) -> list[Equality]:
+def _check(program: Program, equalities: Sequence[Equality], sizes: set[Symbol]) -> list[Equality]:
     """Adds the checks of sizes that are known by now; returns those that must wait."""
     waiting = []
     for equality in equalities:

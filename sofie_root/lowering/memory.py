@@ -115,20 +115,18 @@ def plan(lifetimes: list[Lifetime], known: set[Symbol]) -> Plan:
     order = sorted(fixed, key=lambda t: (-typical(t.bytes), t.first, t.buffer.name))
     placed: list[tuple[int, Lifetime]] = []
     for t in order:
-        offset = 0
+        position = 0
         for at, other in sorted((p for p in placed if p[1].meets(t)), key=lambda p: p[0]):
-            if offset + typical(t.bytes) <= at:
+            if position + typical(t.bytes) <= at:
                 break
-            offset = max(offset, at + typical(other.bytes))
-        placed.append((offset, t))
+            position = max(position, at + typical(other.bytes))
+        placed.append((position, t))
     placed.sort(key=lambda p: (p[0], p[1].first, p[1].buffer.name))
     offsets: dict[str, Dim] = {}
     for k, (_, t) in enumerate(placed):
         below = [other for _, other in placed[:k] if other.meets(t)]
         direct = [
-            a
-            for a in below
-            if not any(_between(placed, a, c, t) for c in below if c is not a)
+            a for a in below if not any(_between(placed, a, c, t) for c in below if c is not a)
         ]
         offset = _highest([_end(offsets, a) for a in direct])
         offsets[t.buffer.name] = offset
@@ -153,7 +151,9 @@ def _highest(ends: list[Dim]) -> Dim:
 def _end(offsets: dict[str, Dim], t: Lifetime) -> Dim:
     """Where a temporary ends; an offset that is a maximum is named, not repeated."""
     offset = offsets[t.buffer.name]
-    if isinstance(offset, Poly) and (len(offset.terms) > 2 or any(isinstance(a, Max) for a in offset.atoms)):
+    if isinstance(offset, Poly) and (
+        len(offset.terms) > 2 or any(isinstance(a, Max) for a in offset.atoms)
+    ):
         offset = as_poly(offset_symbol(t.buffer.name))
     return offset + t.bytes
 

@@ -150,7 +150,10 @@ def _may_share(node: For, loop: Loop) -> bool:
     written = _written(node)
     for load in ex.loads(loop.body):
         for writer in written.get(load.buffer, ()):
-            if not any(single_atom(w) == node.var and w == r for w, r in zip(writer.index, load.index, strict=True)):
+            if not any(
+                single_atom(w) == node.var and w == r
+                for w, r in zip(writer.index, load.index, strict=True)
+            ):
                 return False
     from .inline import _dim_reads
 
@@ -216,7 +219,9 @@ def _droppable(writers: list[Loop], common: tuple[For, ...]) -> set[int]:
 
 def _reindex(body: list[For | Loop], name: str, keep: list[int]) -> None:
     def read(load: Load) -> Expr:
-        return replace(load, index=tuple(load.index[a] for a in keep)) if load.buffer == name else load
+        return (
+            replace(load, index=tuple(load.index[a] for a in keep)) if load.buffer == name else load
+        )
 
     for k, node in enumerate(body):
         if isinstance(node, For):

@@ -118,15 +118,20 @@ def _copy(program: Program, public: str, source: Buffer) -> str:
     while name in program.buffers:
         name += "'"
     program.buffers[name] = Buffer(name, source.dtype, source.shape)
-    variables = tuple(
-        Symbol(f"{name}.c{axis}", d) for axis, d in enumerate(source.shape) if d != 1
-    )
+    variables = tuple(Symbol(f"{name}.c{axis}", d) for axis, d in enumerate(source.shape) if d != 1)
     rest = iter(variables)
     from sofie_root.ir.dim import as_poly
 
     index: tuple[Dim, ...] = tuple(0 if d == 1 else as_poly(next(rest)) for d in source.shape)
     program.statements.append(
-        Loop(name, variables, index, Load(source.dtype, source.name, index), None, (f"output {public}",))
+        Loop(
+            name,
+            variables,
+            index,
+            Load(source.dtype, source.name, index),
+            None,
+            (f"output {public}",),
+        )
     )
     return name
 

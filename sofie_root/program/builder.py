@@ -86,7 +86,9 @@ class Builder:
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
 
     # -- loops ---------------------------------------------------------------------------------------
-    def loop(self, shape: Sequence[Dim], body: Callable[..., Expr], dtype: DType | None = None) -> Tensor:
+    def loop(
+        self, shape: Sequence[Dim], body: Callable[..., Expr], dtype: DType | None = None
+    ) -> Tensor:
         """A tensor whose element at ``(i, j, ...)`` is ``body(i, j, ...)``.
 
         Args:
@@ -166,9 +168,8 @@ class Builder:
         dtype: DType | None,
     ) -> Tensor:
         dtype = dtype or value.dtype
-        if reduction is None or not reduction.kind.startswith("arg"):
-            if isinstance(value, Load) or reduction is None:
-                value = cast(value, dtype)
+        if reduction is None:
+            value = cast(value, dtype)
         out = self._buffer(shape, dtype)
         if _is_storage_view(value, dtype):
             value = value.children()[0].children()[0]
@@ -233,7 +234,9 @@ class Builder:
         operands = tuple(Operand(x.buffer, x.shape, 0, contiguous_strides(x.shape)) for x in inputs)
         names = tuple(None if m is None else m.buffer for m in made)
         self.program.statements.append(
-            Kernel(spec, tuple(args), operands, names, tuple(traits), tuple(types), None, self.origin)
+            Kernel(
+                spec, tuple(args), operands, names, tuple(traits), tuple(types), None, self.origin
+            )
         )
         return tuple(m if m is not None else inputs[0] for m in made)
 

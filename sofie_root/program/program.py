@@ -52,7 +52,9 @@ def contiguous_strides(shape: Shape) -> tuple[Dim, ...]:
     return tuple(product(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-ReduceKind: TypeAlias = Literal["sum", "prod", "max", "min", "argmax", "argmax_last", "argmin", "argmin_last"]
+ReduceKind: TypeAlias = Literal[
+    "sum", "prod", "max", "min", "argmax", "argmax_last", "argmin", "argmin_last"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,9 @@ class Program:
 
     def __str__(self) -> str:
         lines = [f"program {self.name}"]
-        lines += [f"  {b.kind} {b}" for b in self.buffers.values() if b.kind in ("input", "constant")]
+        lines += [
+            f"  {b.kind} {b}" for b in self.buffers.values() if b.kind in ("input", "constant")
+        ]
         lines += [f"  {s}" for s in self.statements]
         lines += [f"  output {n} = {b}" for n, b in self.outputs.items()]
         return "\n".join(lines)
