@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 TOLERANCE = 1e-4
+SCALES = (1.0, 0.1, 0.01)
+"""Widths of the random inputs: those far from what a network was trained on saturate its output."""
 _TOLERANCES = {DType.FLOAT16: 2e-3, DType.BFLOAT16: 2e-2}
 """Wider where neighbouring numbers of the output's type are further apart than ``TOLERANCE``."""
 
@@ -139,8 +141,8 @@ def check(
 ) -> CheckReport:
     """Runs random inputs through the compiled model and through a reference.
 
-    Floats are drawn from the normal distribution, integers from a small range that the reference
-    accepts, and symbolic dims anew for each input set.
+    Floats are drawn from normal distributions of several widths, integers from a small range that
+    the reference accepts, and symbolic dims anew for each input set.
 
     Args:
         model: what to check.
@@ -162,11 +164,13 @@ def check(
     session = model.session(jit=jit)
     rng = np.random.default_rng(seed)
     worst: dict[str, Difference] = {}
+    finite: dict[str, bool] = {}
     sizes: list[dict[str, int]] = []
     for number in range(samples):
         # The first one has one of everything: loops that run once are a case of their own.
-        smallest = (1,) if number == 0 else ()
-        sample = find_sample(model.graph, known.run, rng, (*smallest, *SIZES), known.refuses)
+        largest = (1, *SIZES) if number == 0 else SIZES
+        scale = SCALES[number % len(SCALES)]
+        sample = find_sample(model.graph, known.run, rng, largest, known.refuses, scale)
         if sample is None:
             raise SofieError(
                 f"{known.name} takes none of the random inputs that were tried; "
@@ -179,6 +183,7 @@ def check(
             error.message += f" ({known.name} accepts this input{f'; {chosen}' if chosen else ''})"
             raise
         for name, value in sample.outputs.items():
+            finite[name] = finite.get(name, False) or bool(np.isfinite(value).any())
             difference = compare(value, found[name])
             if name not in worst or difference.max_rel > worst[name].max_rel:
                 worst[name] = difference
@@ -189,7 +194,8 @@ def check(
     for name, type_ in model.outputs.items():
         d = worst[name]
         limit = max(tolerance, _TOLERANCES.get(type_.dtype, 0.0))
-        rows.append(OutputCheck(name, str(type_), d.max_abs, d.max_rel, limit, d.problem))
+        problem = d.problem or (None if finite[name] else f"{known.name} gave no finite number")
+        rows.append(OutputCheck(name, str(type_), d.max_abs, d.max_rel, limit, problem))
     return CheckReport(tuple(rows), known.name, tuple(sizes), tuple(known.notes))
 
 

@@ -40,6 +40,7 @@ def find_sample(
     rng: np.random.Generator,
     sizes: Sequence[int],
     refuses: tuple[type[Exception], ...],
+    scale: float = 1.0,
 ) -> Sample | None:
     """Random inputs that ``run`` takes, and what it gives; None if none was found.
 
@@ -52,6 +53,7 @@ def find_sample(
         rng: where the numbers come from.
         sizes: largest sizes of the symbolic dims, most wanted first.
         refuses: what ``run`` raises for an input that it does not take.
+        scale: width of the distribution of the floats.
     """
     integers = any(graph.types[name].dtype.is_integer for name in graph.inputs)
     for largest in sizes if graph.symbols() else sizes[:1]:
@@ -59,7 +61,7 @@ def find_sample(
             dims = draw_dims(graph, rng, largest)
             if dims is None:
                 continue
-            inputs = draw_inputs(graph, rng, dims, top)
+            inputs = draw_inputs(graph, rng, dims, top, scale)
             try:
                 return Sample(dims, inputs, run(inputs))
             except refuses:
@@ -89,7 +91,11 @@ def draw_dims(graph: Graph, rng: np.random.Generator, largest: int) -> dict[str,
 
 
 def draw_inputs(
-    graph: Graph, rng: np.random.Generator, dims: Mapping[str, int], top: int
+    graph: Graph,
+    rng: np.random.Generator,
+    dims: Mapping[str, int],
+    top: int,
+    scale: float = 1.0,
 ) -> dict[str, Array]:
     """Random arrays for all inputs: normally distributed floats, integers in ``[0, top]``."""
     sizes: dict[Atom, int] = {Symbol(name): size for name, size in dims.items()}
@@ -99,7 +105,7 @@ def draw_inputs(
         shape = tuple(_value(d, sizes) for d in type_.shape)
         array: Any
         if type_.dtype.is_float:
-            array = rng.standard_normal(shape)
+            array = rng.standard_normal(shape) * scale
         else:
             high = 1 if type_.dtype is DType.BOOL else top
             array = rng.integers(0, high, shape, endpoint=True)

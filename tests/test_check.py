@@ -73,6 +73,13 @@ def test_wrong_model_fails(tmp_path: Path, error: float) -> None:
     assert ("TOO FAR" in str(report)) == np.isfinite(error)
 
 
+def test_nothing_but_nan_is_no_success(tmp_path: Path) -> None:
+    real = sofie_root.load(dense(tmp_path / "m.onnx", WEIGHTS * np.float32(np.nan)))
+    report = real.check()
+    assert [row.ok for row in report.outputs] == [False, True]
+    assert "no finite number" in str(report)
+
+
 def test_wrong_type_or_shape_fails(tmp_path: Path) -> None:
     real = sofie_root.load(dense(tmp_path / "m.onnx"))
 
