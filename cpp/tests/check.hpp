@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 namespace check {
@@ -16,8 +17,10 @@ inline std::size_t below(std::size_t n) {
 }
 template <class T>
 std::vector<T> random(std::size_t n, double scale = 1.) {
-  std::vector<T> v(n);
-  std::uniform_real_distribution<double> d(-scale, scale);
+  std::vector<T> v;
+  v.reserve(n + 64);  // never a null pointer
+  v.resize(n);
+  std::uniform_real_distribution<double> d(std::is_signed<T>::value ? -scale : 0., scale);
   for (T& e : v) e = static_cast<T>(d(rng()));
   return v;
 }

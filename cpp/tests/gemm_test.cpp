@@ -7,7 +7,9 @@
 
 template <class T>
 std::vector<T> pack(const std::vector<T>& b, std::size_t n, std::size_t k) {
-  std::vector<T> p(sofie::packed_size(n, k), T(0));
+  std::vector<T> p;
+  p.reserve(sofie::packed_size(n, k) + 64);
+  p.resize(sofie::packed_size(n, k), T(0));
   for (std::size_t j = 0; j < n; ++j)
     for (std::size_t l = 0; l < k; ++l) p[j / 16 * 16 * k + l * 16 + j % 16] = b[l * n + j];
   return p;
@@ -33,7 +35,8 @@ void test_gemm(M m, N n, K k) {
   sofie::gemm(m, n, k, a.data(), lda, p.data(), c.data(), ldc, bias_of);
   for (std::size_t i = 0; i < m; ++i) {
     for (std::size_t j = 0; j < ldc; ++j) {
-      const T want = j < n ? static_cast<T>(dot<T>(&a[i * lda], 1, &b[j], n, k) + bias[j]) : T(77);
+      const T want =
+          j < n ? static_cast<T>(dot<T>(a.data() + i * lda, 1, b.data() + j, n, k) + bias[j]) : T(77);
       if (c[i * ldc + j] != want)
         check::fail("gemm %zu %zu %zu [%zu][%zu]: %g, want %g", std::size_t(m), std::size_t(n),
                     std::size_t(k), i, j, double(c[i * ldc + j]), double(want));
@@ -63,8 +66,8 @@ void test_matmul() {
       for (std::size_t i = 0; i < m; ++i)
         for (std::size_t j = 0; j < n; ++j) {
           const std::size_t batch = i0 * b1 + i1;
-          const T want = static_cast<T>(dot<T>(&a[i0 * a_s0 + i1 * a_s1 + i * a_sm], a_sk,
-                                               &b[i0 * b_s0 + i1 * b_s1 + j * b_sn], b_sk, k) +
+          const T want = static_cast<T>(dot<T>(a.data() + (i0 * a_s0 + i1 * a_s1 + i * a_sm), a_sk,
+                                               b.data() + (i0 * b_s0 + i1 * b_s1 + j * b_sn), b_sk, k) +
                                         static_cast<T>(100 * batch + i));
           const T got = c[(batch * m + i) * n + j];
           if (got != want) check::fail("matmul %zu %zu %zu: %g, want %g", m, n, k, double(got), double(want));

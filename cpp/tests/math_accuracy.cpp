@@ -71,8 +71,8 @@ int main(int argc, char** argv) {
   SOFIE_MEASURE(softsign, 1.5, [](D x) { return sofie::softsign(x); });
   SOFIE_MEASURE(sqrt, 0.5, [](D x) { return std::sqrt(x); });
   SOFIE_MEASURE(rsqrt, 1.5, [](D x) { return 1 / std::sqrt(x); });
-  SOFIE_MEASURE(sin, 2, [](D x) { return std::sin(x); });
-  SOFIE_MEASURE(cos, 2, [](D x) { return std::cos(x); });
+  SOFIE_MEASURE(sin, 2.2, [](D x) { return std::sin(x); });
+  SOFIE_MEASURE(cos, 2.2, [](D x) { return std::cos(x); });
   SOFIE_MEASURE(floor, 0, [](D x) { return std::floor(x); });
   SOFIE_MEASURE(ceil, 0, [](D x) { return std::ceil(x); });
   SOFIE_MEASURE(trunc, 0, [](D x) { return std::trunc(x); });

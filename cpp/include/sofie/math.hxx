@@ -385,6 +385,55 @@ SOFIE_INLINE inline V softsign(V x) {
 // Trigonometric and hyperbolic functions
 // ---------------------------------------------------------------------------------------------------------
 
+namespace detail {
+constexpr float kTrigRange = 1024.f;
+
+// sin(x + quadrant pi/2) for |x| <= kTrigRange. The parts of pi/2 have so few bits that all products with n
+// but the last are exact (Cody and Waite).
+template <class V>
+SOFIE_INLINE inline V sin_reduced(V x, std::uint32_t quadrant) {
+  constexpr float kMagic = 12582912.f;
+  const V t = fma(x, 0.636619772f, kMagic);
+  const V n = t - kMagic;
+  V r = fma(n, -1.5703125f, x);
+  r = fma(n, -4.837512969970703125e-4f, r);
+  r = fma(n, -7.549533620476722717285156e-8f, r);
+  r = fma(n, -2.563344068257089602980159e-12f, r);
+  const auto k = to_bits(t) + quadrant;
+  const V s = r * r;
+  V a = fma(s, -0.000195180997f, 0.00833218824f);
+  a = fma(a, s, -0.166666552f);
+  a = fma(s * r, a, r);
+  V b = fma(s, 2.44325529e-05f, -0.00138873106f);
+  b = fma(b, s, 0.0416666456f);
+  b = fma(b, s * s, fma(s, -0.5f, 1.f));
+  const V v = select((k & 1u) == 0u, a, b);
+  return from_bits(to_bits(v) ^ ((k & 2u) << 30));
+}
+}  // namespace detail
+
+/// Sine; the library's beyond |x| = 1024.
+template <class V>
+SOFIE_INLINE inline detail::Lane<V> sin(V x) {
+  if (detail::any(logical_not(abs(x) <= detail::kTrigRange))) {
+    return detail::per_lane(
+        x, [](float e) { return abs(e) <= detail::kTrigRange ? detail::sin_reduced(e, 0u) : std::sin(e); });
+  }
+  return detail::sin_reduced(x, 0u);
+}
+SOFIE_INLINE inline double sin(double x) { return std::sin(x); }
+
+/// Cosine; the library's beyond |x| = 1024.
+template <class V>
+SOFIE_INLINE inline detail::Lane<V> cos(V x) {
+  if (detail::any(logical_not(abs(x) <= detail::kTrigRange))) {
+    return detail::per_lane(
+        x, [](float e) { return abs(e) <= detail::kTrigRange ? detail::sin_reduced(e, 1u) : std::cos(e); });
+  }
+  return detail::sin_reduced(x, 1u);
+}
+SOFIE_INLINE inline double cos(double x) { return std::cos(x); }
+
 #define SOFIE_BY_LANE(name)                                           \
   template <class V>                                                  \
   SOFIE_INLINE inline detail::Lane<V> name(V x) {                     \
@@ -392,8 +441,6 @@ SOFIE_INLINE inline V softsign(V x) {
   }                                                                   \
   SOFIE_INLINE inline double name(double x) { return std::name(x); }
 /// These call the standard library lane by lane.
-SOFIE_BY_LANE(sin)
-SOFIE_BY_LANE(cos)
 SOFIE_BY_LANE(tan)
 SOFIE_BY_LANE(asin)
 SOFIE_BY_LANE(acos)
