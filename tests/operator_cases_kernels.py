@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 from operator_case import FLOATS, Case, Table, boolean, real, whole
 
+SPECIAL = np.array([0.0, -0.0, 1.25, -1.25, 1e30, -1e30, np.inf, -np.inf], np.float32)
 AUTO_PADS = ("SAME_UPPER", "SAME_LOWER", "VALID")
 ACTIVATIONS = (
     "Sigmoid", "Tanh", "Relu", "LeakyRelu", "HardSigmoid", "Elu", "Softsign", "Softplus",
@@ -286,10 +287,44 @@ def _einsums(t: Table) -> None:
     t.row("Einsum", *double, equation="ij,jk->ik", constants=(1,))
 
 
+def _quantised(t: Table) -> None:
+    x = real(3, 4, 6, low=-9, high=9)
+    for dtype in (np.uint8, np.int8, np.int16, np.uint16):
+        q = whole(3, 4, 6, low=0, high=100, dtype=dtype)
+        one = np.float32(0.03), np.array(3, dtype)
+        row = real(4, low=0.1), whole(4, low=0, dtype=dtype)
+        block = real(3, 4, 3, low=0.1), whole(3, 4, 3, low=0, dtype=dtype)
+        for name, operand in (("QuantizeLinear", x), ("DequantizeLinear", q)):
+            t.row(name, operand, *one)
+            t.row(name, operand, *row, constants=(1, 2), axis=1)
+            t.row(name, operand, *block, axis=2, block_size=2)
+    t.row("QuantizeLinear", x, np.float32(0.1), constants=(1,))
+    t.row("QuantizeLinear", real(4, 6, low=-60, high=60), np.float32(0.4), output_dtype=3)
+    t.row("QuantizeLinear", SPECIAL, np.float32(0.5), np.array(-3, np.int8))
+    t.row("DequantizeLinear", whole(3, 4, low=-900, high=900, dtype=np.int32), np.float32(0.03))
+    for dtype, constants in product((np.uint8, np.int8), ((), (1, 2, 3, 4, 5, 6, 7))):
+        one, two, three = (np.array(v, dtype) for v in (3, 0, 11))
+        scales = np.float32(0.1), np.float32(0.05), np.float32(0.9)
+        a, b = whole(2, 4, 3, low=0, high=99, dtype=dtype), whole(3, 5, low=0, high=99, dtype=dtype)
+        parameters = [scales[0], one, b, scales[1], two, scales[2], three]
+        t.row("QLinearMatMul", a, *parameters, constants=constants)
+        x = whole(1, 3, 6, 6, low=0, high=99, dtype=dtype)
+        w = whole(4, 3, 3, 3, low=0, high=99, dtype=dtype)
+        parameters = [scales[0], one, w, scales[1], two, np.float32(9.0), three]
+        t.row("QLinearConv", x, *parameters, constants=constants, static=not constants)
+        w, factors = whole(4, 3, 3, 3, dtype=np.int8), real(4, low=0.01, high=0.1)
+        parameters = [scales[0], one, w, factors, np.zeros(4, np.int8), scales[2], three]
+        t.row(
+            "QLinearConv", x, *parameters, whole(4, low=-99, high=99, dtype=np.int32),
+            constants=(3, 4, 5, 8), pads=[1] * 4,
+        )  # fmt: skip
+
+
 def _build() -> list[Case]:
     table = Table()
     for family in (
         _products, _convolutions, _pools, _recurrent, _gathers, _scatters, _orders, _einsums,
+        _quantised,
     ):  # fmt: skip
         family(table)
     return table.cases
