@@ -331,6 +331,10 @@ CONTRADICTIONS: dict[str, tuple[ModelProto, str]] = {
         model([node("Softmax", ["x"], ["y"], name="s", axis="1")], [X], ["y"]),
         "'axis' has the wrong type",
     ),
+    "old attribute of a wrong type": (
+        model([node("Clip", ["x"], ["y"], name="c", min="0")], [X], ["y"]),
+        "'min' has the wrong type",
+    ),
     "too many inputs": (
         model([node("Neg", ["x", "x"], ["y"], name="s")], [X], ["y"]),
         "has 2 inputs",

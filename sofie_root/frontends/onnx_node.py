@@ -17,9 +17,6 @@ Schema: TypeAlias = Any
 
 NEWEST_OPSET = int(defs.onnx_opset_version())
 
-OLD_ATTRIBUTES = frozenset({"broadcast", "axis", "consumed_inputs", "is_test", "output_sequence"})
-"""Attributes from before opset 7 that exporters kept writing; the upgrade knows what they mean."""
-
 
 @dataclass(frozen=True, slots=True)
 class RawNode:
@@ -141,10 +138,8 @@ def check_form(node: RawNode) -> None:
     if len(node.outputs) > schema.max_output:
         raise ModelError(f"has {len(node.outputs)} outputs, the operator has {schema.max_output}")
     for name, value in node.attributes.items():
-        declared = schema.attributes.get(name)
+        declared = schema.attributes.get(name) or _declared(node.domain, node.op_type, name)
         if declared is None:
-            if name in OLD_ATTRIBUTES or _in_any_version(node.domain, node.op_type, name):
-                continue
             raise Refuse(
                 f"attribute {name!r} is not one that {node.op_type}-{schema.since_version} has"
             )
@@ -165,12 +160,13 @@ def _moved(node: RawNode) -> bool:
 
 
 @cache
-def _in_any_version(domain: str, op_type: str, attribute: str) -> bool:
-    return any(
-        attribute in s.attributes
-        for s in (schema_of(domain, op_type, v) for v in range(1, NEWEST_OPSET + 1))
-        if s is not None
-    )
+def _declared(domain: str, op_type: str, attribute: str) -> Any:
+    """What any opset says about an attribute, None where none has it.
+
+    Exporters write attributes of other opsets now and then; the upgrade knows what they mean.
+    """
+    schemas = (schema_of(domain, op_type, version) for version in range(NEWEST_OPSET, 0, -1))
+    return next((s.attributes[attribute] for s in schemas if s and attribute in s.attributes), None)
 
 
 def _fits(kind: Any, value: Any) -> bool:

@@ -303,6 +303,9 @@ def _recurrent(node: RawNode, emitter: Emitter) -> RawNode:
     node = node.with_attributes(output_sequence=None)
     lengths = node.input(4)
     array = emitter.value(lengths) if lengths is not None else None
-    if array is not None and array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)):
-        return node.with_input(4, emitter.constant(array.astype(np.int32), f"{node.name}/lengths"))
-    return node
+    if array is None or array.dtype.kind != "f" or not np.all(np.abs(array) < 2**31):
+        return node
+    whole = array.astype(np.int32)
+    if not np.array_equal(array, whole):
+        return node
+    return node.with_input(4, emitter.constant(whole, f"{node.name}/lengths"))
