@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import xxhash
+from onnx_models import model, node, tensor, value
 from stored_graphs import assert_same_arrays, graph_of, sample_constants
 
+import sofie_root
 from sofie_root.config import include_dir
 from sofie_root.errors import StorageError
+from sofie_root.runtime.session import open_header
 from sofie_root.storage import root_file, weights
 
 READER = Path(__file__).parent / "data" / "weights_reader.cpp"
@@ -50,9 +54,31 @@ def test_model_hash_depends_on_everything() -> None:
         weights.model_hash({"a": one.astype(np.float64)}, "text"),
         weights.model_hash({"a": one}, "Text"),
         weights.model_hash({"a": one, "b": one}, "text"),
+        weights.model_hash({"a": one + 1}, "text"),
+        weights.model_hash({}, "text"),
     ]
     assert len(set(hashes)) == len(hashes)
-    assert hashes[0] == weights.model_hash({"a": one + 1}, "text")
+    assert hashes[0] == weights.model_hash({"a": one.copy(order="F")}, "text")
+
+
+def test_header_refuses_weights_of_another_training(tmp_path: Path) -> None:
+    for name, factor in ("a", 1), ("b", 2):
+        weight = tensor("w", np.full((3, 2), factor, np.float32))
+        proto = model(
+            [node("MatMul", ["x", "w"], ["y"])],
+            [value("x", [1, 3])],
+            [value("y", [1, 2])],
+            [weight],
+        )
+        (tmp_path / name).mkdir()
+        onnx.save(proto, tmp_path / name / "tagger.onnx")
+        sofie_root.load(tmp_path / name / "tagger.onnx").generate(tmp_path / name / "tagger.hxx")
+    header = tmp_path / "a" / "tagger.hxx"
+    assert (
+        open_header(header, tmp_path / "a" / "tagger.dat")(np.ones((1, 3), np.float32))[0, 0] == 3
+    )
+    with pytest.raises(StorageError, match="weights of another model"):
+        open_header(header, tmp_path / "b" / "tagger.dat")
 
 
 def sealed(image: bytearray) -> bytes:

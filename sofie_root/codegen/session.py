@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -146,11 +145,7 @@ class _Writer:
             self.names.name(symbol, "size_" + symbol.name)
         body = self._body()
         constants = {cpp: self.program.constants[n] for n, cpp in sorted(self.constants.items())}
-        digest = hashlib.sha256()
-        for cpp, array in constants.items():
-            digest.update(f"{cpp} {array.dtype} {array.shape}\n".encode())
-        digest.update("\n".join(body).encode())
-        digest.update(self.namespace.encode())
+        model_hash = weights_file.model_hash(constants, "\n".join([self.namespace, *body]))
         if self.weights == "root":
             self.printer.headers.add("weights_root.hxx")
         if self.standalone:
@@ -160,7 +155,6 @@ class _Writer:
         else:
             prelude = [f"#include <sofie/{name}>" for name in sorted(self.printer.headers)] + [""]
             alias = ["namespace sofie = ::sofie;"]
-        model_hash = digest.digest()
         lines = [*self._first_lines(), *self._includes(), *prelude]
         lines += [f"namespace {self.namespace} {{", "", *alias, ""]
         for struct, name in self.printer.traits.items():

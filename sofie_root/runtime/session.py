@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
-import hashlib
 import tempfile
 import threading
 import weakref
@@ -17,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import InputError, StorageError, ToolchainError
-from sofie_root.storage.atomic import replacing
-from sofie_root.storage.weights import dat_bytes
+from sofie_root.storage.weights import write_dat
 
 from .interpreter import Jit, Library, TensorInfo, load_library
 
@@ -44,12 +42,9 @@ def open_session(model: Model, jit: Jit = "auto") -> Session:
     header = model.header(weights="dat", standalone=False)
     weights = None
     if header.constants:
-        # Named after its content: models that differ in their weights alone have one model hash.
-        image = dat_bytes(header.constants, header.model_hash)
-        path = _weights_folder() / f"{hashlib.sha256(image).hexdigest()}.dat"
+        path = _weights_folder() / f"{header.model_hash.hex()}.dat"
         if not path.exists():
-            with replacing(path) as temporary:
-                temporary.write_bytes(image)
+            write_dat(path, header.constants, header.model_hash)
         weights = str(path)
     session = Session(load_library(header.text, jit=jit), weights)
     example = model.example

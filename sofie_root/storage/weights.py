@@ -49,15 +49,16 @@ class Weights:
 
 
 def model_hash(constants: Mapping[str, Array], text: str) -> bytes:
-    """The SHA-256 that ties a header to its weights: names, dtypes, shapes, and the program's text.
+    """The SHA-256 that ties a header to its weights; the same network trained again has another.
 
     Args:
-        constants: what the header reads.
+        constants: what the header reads; names, dtypes, shapes and elements count.
         text: anything else that must not differ, such as the program in its text form.
     """
     digest = hashlib.sha256(text.encode())
     for name, array in constants.items():
-        digest.update(f"\0{name}\0{array.dtype}\0{array.shape}".encode())
+        digest.update(f"\0{name}\0{array.dtype}\0{array.shape}\0".encode())
+        digest.update(np.ravel(array, order="C").view(np.uint8).data)
     return digest.digest()
 
 
