@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnx_models import assert_same, by_runtime, imported, model, node, random, tensor, value
 
 from sofie_root.ir import Graph, verify
@@ -92,6 +92,23 @@ def test_what_fails_is_left_for_the_run() -> None:
     result = fold_constants(imported(proto))
     assert [r.node for r in result.refusals] == ["outside"]
     assert operators(result.graph) == ["GatherElements", "Add"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int32, np.uint8, np.bool_])
+def test_known_numbers_may_be_negative(dtype: Any) -> None:
+    proto = model(
+        [
+            node("Shape", ["x"], ["s"]),
+            node("Sub", ["s", "three"], ["d"]),
+            node("Cast", ["d"], ["y"], to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))),
+        ],
+        [value("x", (2, 3, 4))],
+        [value("y", (3,), dtype)],
+        [tensor("three", np.array([3, 3, 3]))],
+    )
+    graph = imported(proto)
+    changed = propagate_shapes(graph).graph
+    assert_same(evaluate(changed, {"x": X}), by_runtime(proto, {"x": X}))
 
 
 def test_known_sizes_become_constants() -> None:

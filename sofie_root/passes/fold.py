@@ -50,6 +50,8 @@ def known_array(type_: TensorType) -> Array | None:
     values = [d for d in type_.value or () if isinstance(d, int)]
     if type_.value is None or len(shape) < type_.rank or len(values) < len(type_.value):
         return None
+    if type_.dtype.is_float:
+        return np.array(values, dtype=np.float64).astype(type_.dtype.numpy).reshape(shape)
     wrapped = np.array([v % 2**64 for v in values], dtype=np.uint64)  # as integers do in C++
     return wrapped.astype(type_.dtype.numpy).reshape(shape)
 
