@@ -172,6 +172,7 @@ def _instantiate(
     )
     if message := str(functor.misfit(labels)):
         raise DataFrameError(message)
+    session.clone()  # its exception is readable if, say, the weights file is gone
     return functor(slots, session.weights or "", labels)
 
 

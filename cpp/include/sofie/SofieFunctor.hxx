@@ -9,15 +9,12 @@
 //   SofieFunctor<TMVA_SOFIE_tagger::Session, double, ROOT::RVecF> typed(n);    // columns of other types
 //
 // Columns are consumed in order by the model's inputs in order. What an input takes:
-//   - a fixed size of n values (a batch symbol, the leading one that all inputs share, is 1): n numbers, or
-//   arrays
-//     that hold n values together. Of arrays without a fixed length one ends the input, unless the model has
-//     one input;
-//   - [1, C, n_pf] or [1, n_pf, C]: C arrays of equal length, which is n_pf; or one array that holds all
-//   values;
-//   - several symbols: one array that holds all values;
-//   - where every input is [N, ...] and gets one array per value: N is the arrays' length, so that the model
-//   is
+//   - Where its size is fixed (a batch symbol, the leading one that all inputs share, counts as 1): as many
+//     numbers, or arrays that hold as many together. An array of unknown length ends the input, unless the
+//     model has only one.
+//   - [1, C, n_pf] or [1, n_pf, C]: C arrays of n_pf elements; or one array that holds all values.
+//   - Several symbols: one array that holds all values.
+//   - Where every input is [N, ...] and gets one array per value, N is the length of the arrays: the model is
 //     evaluated for each object of the event.
 // A column may be a number, an RVec, a std::vector or a std::array. Integers fit floating-point inputs, but
 // not the other way round. The result of one output is a number where it has one element and an RVec
