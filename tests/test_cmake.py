@@ -38,9 +38,12 @@ def build_and_run(header: Path, cmake_dir: Path, build: Path) -> np.ndarray:
     setup = [f"-Dsofie_root_DIR={cmake_dir}", f"-DHEADER_DIR={header.parent}"]
     subprocess.run(["cmake", "-S", PROJECT, "-B", build, *setup], check=True)
     subprocess.run(["cmake", "--build", build], check=True)
-    program = [build / "analysis", header.with_suffix(".dat")]
-    output = subprocess.run(program, check=True, capture_output=True, text=True).stdout
-    return np.array(output.split(), np.float32).reshape(2, 2)
+    outputs = [
+        subprocess.run(program, check=True, capture_output=True, text=True, cwd="/").stdout
+        for program in ([build / "analysis"], [build / "analysis", header.with_suffix(".dat")])
+    ]
+    assert outputs[0] == outputs[1]
+    return np.array(outputs[0].split(), np.float32).reshape(2, 2)
 
 
 def expected() -> np.ndarray:

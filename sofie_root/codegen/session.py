@@ -291,7 +291,9 @@ class _Writer:
         total = self.schedule.plan.total
         init = []
         if self.constants:
-            key = string_literal(f"{self.namespace}") if self.weights == "embedded" else "weights"
+            # A relative path is looked for beside the header too.
+            found = "sofie::find_weights(weights, __FILE__)"
+            key = string_literal(self.namespace) if self.weights == "embedded" else found
             init.append(f"w_(sofie::shared_weights<Weights>({key}))")
         if isinstance(total, int) and total:
             init.append(f"arena_({total})")
