@@ -240,7 +240,7 @@ def _scatter(node: RawNode, emitter: Emitter) -> RawNode:
 @adapter(ALWAYS, "Upsample")
 def _upsample(node: RawNode, emitter: Emitter) -> RawNode:
     """Replaced by Resize in opset 10."""
-    return _old_resize(replace(node, op_type="Resize"), emitter)
+    return _constant_scales(_old_resize(replace(node, op_type="Resize"), emitter), emitter)
 
 
 @adapter(11, "Resize")
@@ -250,6 +250,20 @@ def _old_resize(node: RawNode, emitter: Emitter) -> RawNode:
     return replace(node, inputs=(node.input(0), None, scales)).with_attributes(
         coordinate_transformation_mode="asymmetric", nearest_mode="floor"
     )
+
+
+@adapter(ALWAYS, "Resize")
+def _constant_scales(node: RawNode, emitter: Emitter) -> RawNode:
+    """Scales that are known become an attribute, so that they give the shape; empty ones go."""
+    for position in (1, 2, 3):
+        name = node.input(position)
+        if name is not None and emitter.type(name).numel == 0:
+            node = node.with_input(position, None)
+    name = node.input(2)
+    scales = None if name is None else emitter.value(name)
+    if scales is None:
+        return node
+    return node.with_input(2, None).with_attributes(scales=tuple(float(s) for s in scales))
 
 
 @adapter(16, "RoiAlign")

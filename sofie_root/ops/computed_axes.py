@@ -90,7 +90,8 @@ class ComputedAxes:
         """The sizes of ``rank`` axes of which the named ones are 1 and the others are ``shape``."""
         sizes = []
         for k in range(self.rank):
-            place, size = self.before(k), ONE
+            place = self.before(k)
+            size: Expr = ONE
             for position, extent in enumerate(shape):
                 here = expr.compare("eq", place, position)
                 size = expr.select(here, expr.index(extent), size)

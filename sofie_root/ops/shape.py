@@ -157,7 +157,7 @@ class Squeeze(Op):
         """The shape without these axes (without all of size 1 where none are named)."""
         if axes is not None and are_computed(axes):
             left = x.rank - static_length(axes, "axes")
-            shape = tuple(runtime_size(0, k) for k in range(left))
+            shape: Shape = tuple(runtime_size(0, k) for k in range(left))
             require_equal(x.numel, product(shape), "axes that are removed must have size 1")
             return TensorType(x.dtype, shape)
         if axes is None:
@@ -194,7 +194,7 @@ class Unsqueeze(Op):
         """The shape with these axes, counted in the result."""
         if are_computed(axes):
             rank = x.rank + static_length(axes, "axes")
-            shape = tuple(runtime_size(0, k) for k in range(rank))
+            shape: Shape = tuple(runtime_size(0, k) for k in range(rank))
             require_equal(x.numel, product(shape), "the new axes must differ from each other")
             return TensorType(x.dtype, shape)
         numbers = constant_ints(axes, "axes")
@@ -365,8 +365,8 @@ class Split(Op):
         if split is not None:
             sizes = split.value
             if sizes is None:
-                parts = range(static_length(split, "split"))
-                sizes = tuple(runtime_size(k, self.axis % x.rank) for k in parts)
+                length = static_length(split, "split")
+                sizes = tuple(runtime_size(k, self.axis % x.rank) for k in range(length))
             if len(sizes) < count:
                 raise ShapeError(f"splits into {len(sizes)}, but has {count} outputs")
             whole: Dim = 0

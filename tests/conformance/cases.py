@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,14 +103,14 @@ def _stored(kind: str) -> Iterator[Case]:
 
 def _light() -> Iterator[Case]:
     """Full networks with weights of one value each; the inputs are a ramp, as in ONNX's own runner."""
-    for path in sorted(glob.glob(str(DATA / "light" / "*.onnx"))):
+    for path in sorted((DATA / "light").glob("*.onnx")):
         yield Case(
-            Path(path).stem,
+            path.stem,
             "light",
             1e-3,
             1e-7,
             lambda p=path: onnx.load(p),
-            lambda m, p=path: [_ramp(m, Path(p))],
+            lambda m, p=path: [_ramp(m, p)],
         )
 
 

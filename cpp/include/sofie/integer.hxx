@@ -66,10 +66,13 @@ constexpr T shift_left(T a, T b) {
   if (static_cast<std::uint64_t>(b) >= static_cast<std::uint64_t>(std::numeric_limits<U>::digits)) return 0;
   return static_cast<T>(static_cast<detail::wrapping_t<T>>(a) << b);
 }
+/// a >> b with copies of the sign; nothing but the sign is left where b is not below the number of bits.
 template <class T, detail::if_integer<T> = 0>
 constexpr T shift_right(T a, T b) {
   using U = std::make_unsigned_t<T>;
-  if (static_cast<std::uint64_t>(b) >= static_cast<std::uint64_t>(std::numeric_limits<U>::digits)) return 0;
+  constexpr int bits = std::numeric_limits<U>::digits;
+  if (static_cast<std::uint64_t>(b) >= static_cast<std::uint64_t>(bits))
+    return static_cast<T>(a >> (bits - 1) >> 1);
   return static_cast<T>(a >> b);
 }
 
