@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import uproot
 
-from sofie_root.codegen.bundle import include_dir
+from sofie_root.config import include_dir
 from sofie_root.errors import DataFrameError, StorageError
 from sofie_root.runtime.dataframe import SofieFunctor, define
 from sofie_root.runtime.interpreter import declare

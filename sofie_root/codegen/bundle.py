@@ -5,29 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
-from sofie_root.errors import ToolchainError
+from sofie_root.config import include_dir
 
 QUOTED = re.compile(r'^\s*#\s*include\s+"([^"]+)"\s*$')
 ONCE = re.compile(r"^\s*#\s*pragma\s+once\s*$")
 NAMESPACE = re.compile(r"\bnamespace sofie\b")
 QUALIFIED = re.compile(r"(?<![\w:])(?:::)?sofie::")
-
-
-def include_dir() -> Path:
-    """Folder that holds ``sofie/*.hxx``: inside the installed package, or ``cpp/include`` of a checkout.
-
-    Raises:
-        ToolchainError: the headers are missing, which means a broken installation.
-    """
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "include", package.parent / "cpp" / "include"):
-        if (folder / "sofie" / "simd.hxx").is_file():
-            return folder
-    raise ToolchainError(
-        f"the C++ headers of sofie_root are missing beside {package}; install the package again"
-    )
 
 
 def collect(headers: Iterable[str]) -> list[tuple[str, str]]:

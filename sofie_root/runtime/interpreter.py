@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from sofie_root.codegen.bundle import collect, include_dir
+from sofie_root.codegen.bundle import collect
+from sofie_root.config import include_dir
 from sofie_root.errors import ToolchainError
 from sofie_root.ir.dtype import DType
 
