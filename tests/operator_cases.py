@@ -6,6 +6,7 @@ The rows are run through the NumPy interpreter and through compiled C++.
 from __future__ import annotations
 
 import numpy as np
+from ml_dtypes import bfloat16 as BFLOAT16  # noqa: N812
 from onnx import TensorProto, helper, numpy_helper
 from operator_case import FLOATS, INTEGERS, Case, Table, boolean, numbers, real, whole
 
@@ -188,6 +189,14 @@ def _casts(t: Table) -> None:
     t.row("Cast", np.array([300, -200, 65], np.int32), to=TensorProto.INT8)
     t.row("Cast", np.array([300, -200, 65], np.int32), to=TensorProto.UINT8)
     t.row("Cast", real(8), to=TensorProto.BFLOAT16)
+    for target in (np.float32, np.float64, np.float16, np.int32, np.bool_):
+        x = real(3, 4, dtype=BFLOAT16)
+        t.row("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(target)))
+    for name in ("Add", "Mul", "Max"):
+        t.row(name, real(3, 4, dtype=BFLOAT16), real(4, dtype=BFLOAT16))
+    for name in ("Neg", "Relu", "Exp", "Sigmoid"):
+        t.row(name, real(3, 4, dtype=BFLOAT16))
+    t.row("Transpose", real(3, 4, dtype=BFLOAT16))
     t.row("CastLike", real(3, 4), whole(2))
     t.row("CastLike", whole(3, 4), real())
 
@@ -233,6 +242,10 @@ def _reductions(t: Table) -> None:
     t.row("ReduceSum", real(3, 0), [1], constants=(1,))
     t.row("ReduceProd", real(3, 0), [1], constants=(1,))
     t.row("ReduceSum", real())
+    for axes in ([0], [-1], [1, -1], [2, 0, 1]):
+        t.row("ReduceSum", real(3, 4, 5), axes)
+        t.row("ReduceMax", real(3, 4, 5), axes, keepdims=0)
+        t.row("ReduceMean", real(3, 4, 5), axes, keepdims=0)
     t.row("ReduceLogSumExp", real(3, 4, low=90, high=110), [1], constants=(1,))
     for name in ("ArgMax", "ArgMin"):
         for dtype in (np.float32, np.float64, np.int32):
@@ -322,6 +335,8 @@ def _shapes(t: Table) -> None:
     t.row("Unsqueeze", real(3, 4), [0], constants=(1,))
     t.row("Unsqueeze", real(3, 4), [3, 0, -3], constants=(1,))
     t.row("Unsqueeze", real(), [0], constants=(1,))
+    t.row("Squeeze", real(1, 3, 1, 4), [-2, 0])
+    t.row("Unsqueeze", real(3, 4), [3, 0, -3])
     t.row("Transpose", x)
     for perm in ([0, 2, 1], [1, 0, 2], [2, 0, 1], [1, 2, 0]):
         t.row("Transpose", x, perm=perm)
@@ -340,6 +355,7 @@ def _shapes(t: Table) -> None:
     t.row("Split", real(7, 4), outputs=3, num_outputs=3, static=True)
     t.row("Split", real(4, 7), [2, 4, 1], constants=(1,), outputs=3, axis=1, static=True)
     t.row("Split", real(4, 7), [7, 0], constants=(1,), outputs=2, axis=-1, static=True)
+    t.row("Split", real(4, 7), [2, 4, 1], outputs=3, axis=1)
     for shape in ([2, 3, 4], [1], [5, 1, 1, 1], [3, 1]):
         t.row("Expand", real(2, 3, 4), shape, constants=(1,), static=True)
     t.row("Expand", real(3, 1), [2, 1, 4], constants=(1,))
@@ -377,6 +393,7 @@ def _slices(t: Table) -> None:
     ]
     for arguments in windows:
         t.row("Slice", x, *arguments, constants=range(1, 1 + len(arguments)))
+        t.row("Slice", x, *arguments)
         if len(arguments) > 2:
             t.row("Slice", x, *arguments, constants=range(3, 1 + len(arguments)))
     t.row(

@@ -1,4 +1,4 @@
-"""Operators on random shapes against NumPy, with sizes known and not known when the model is made."""
+"""Operators on random shapes against NumPy, their sizes known or not when the model is made."""
 
 from __future__ import annotations
 

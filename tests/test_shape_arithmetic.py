@@ -172,14 +172,9 @@ def test_what_does_not_fit_is_an_error(
         infer(op_type, *inputs, **attrs)
 
 
-UNKNOWN = TensorType(DType.INT64, (1,))
-
-
 @pytest.mark.parametrize(
     ("op_type", "inputs", "attrs", "reason"),
     [
-        ("Slice", [FLOATS, sizes(0), sizes(1), UNKNOWN], {}, "axes must be a constant"),
-        ("Unsqueeze", [FLOATS, UNKNOWN], {}, "axes must be a constant"),
         ("Cast", [FLOATS], {"to": 8}, "element type 8 is not supported"),
         ("Dropout", [FLOATS, None, TensorType(DType.BOOL, ())], {}, "training_mode"),
         ("BatchNormalization", [FLOATS] * 5, {"training_mode": 1}, "not inference"),

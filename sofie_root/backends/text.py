@@ -163,9 +163,11 @@ def expression(e: Expr, scope: Scope) -> str:
         return _load(e, scope)
     assert isinstance(e, Call), e
     if scope.lanes and _per_lane(e, scope.lanes[0]):
-        tag = scope.lanes[1]
+        var, tag = scope.lanes
+        if not any(depends_on(d, var) for d in ex.dims_of(e)):
+            return expression(e, scope.scalar())
         inner = expression(e, scope.scalar("lane"))
-        return f"sofie::lanes({tag}, [&](std::size_t lane) SOFIE_INLINE {{ return {inner}; }})"
+        return f"sofie::lanes({tag}, [&](std::ptrdiff_t lane) SOFIE_INLINE {{ return {inner}; }})"
     args = [expression(a, scope) for a in e.args]
     if e.function == "cast":
         return f"sofie::cast<{e.dtype.cpp}>({args[0]})"
@@ -210,7 +212,7 @@ def _load(e: Load, scope: Scope) -> str:
             size = f"static_cast<std::size_t>({dim(stride, inner)})"
             return f"sofie::gather({pointer(name, rest, inner)}, {size}, {tag})"
     text = dim(at, scope.scalar("lane"))
-    return f"sofie::lanes({tag}, [&](std::size_t lane) SOFIE_INLINE {{ return {name}[{text}]; }})"
+    return f"sofie::lanes({tag}, [&](std::ptrdiff_t lane) SOFIE_INLINE {{ return {name}[{text}]; }})"
 
 
 def _depends(d: Dim, var: Symbol) -> bool:

@@ -20,7 +20,6 @@ from .checks import NUMERIC, as_axis, as_dtype, require_dtype, require_one_dtype
 from .shape import bind_sizes, static_length
 from .symbolic import dims_of, static, with_values
 
-
 ZERO = np.float32(0)
 
 
