@@ -40,7 +40,7 @@ def _divide(a: Array, b: Array) -> Array:
     divisor = np.where(b == 0, b.dtype.type(1), b)
     quotient = np.asarray(np.floor_divide(a, divisor))
     inexact = (quotient * divisor != a) & ((a < 0) != (divisor < 0))
-    return np.where(b == 0, a.dtype.type(0), quotient + inexact.astype(a.dtype))
+    return np.asarray(np.where(b == 0, a.dtype.type(0), quotient + inexact.astype(a.dtype)))
 
 
 def _remainder(a: Array, b: Array, function: Callable[[Array, Array], Array]) -> Array:
