@@ -147,9 +147,6 @@ def test_convert_to_root_and_back(tagger: Path, capsys: pytest.CaptureFixture[st
     shown = [prints(capsys, "inspect", path).splitlines()[1:] for path in (tagger, stored)]
     assert shown[0] == shown[1]
     prints(capsys, "convert", stored, "-o", tagger.with_name("tagger.hxx"))
-    prints(
-        capsys, "convert", tagger, "-o", tagger.with_name("direct") / "..", "--debug"
-    ) if 0 else None
 
 
 def test_check(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,12 +23,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -43,15 +43,14 @@ namespace sofie {
 /// A block of bytes that starts at a multiple of 64, so that vector loads of its tensors never split a line.
 struct AlignedBytes {
   struct Free {
-    void operator()(unsigned char* p) const { ::operator delete (p, std::align_val_t{64}); }
+    void operator()(unsigned char* p) const { std::free(p); }
   };
   std::unique_ptr<unsigned char, Free> data;
   std::size_t size = 0;
 
   AlignedBytes() {}
   explicit AlignedBytes(std::size_t bytes)
-      : data(static_cast<unsigned char*>(::operator new (bytes, std::align_val_t{64}, std::nothrow))),
-        size(bytes) {
+      : data(static_cast<unsigned char*>(std::aligned_alloc(64, bytes / 64 * 64 + 64))), size(bytes) {
     if (!data)
       throw std::runtime_error("sofie: no memory for " + std::to_string(bytes) + " bytes of weights");
   }

@@ -46,7 +46,9 @@ inline AlignedBytes read_root_weights(const std::string& path) {
   };
   alignas(64) unsigned char first[chunk];
   const auto entries = static_cast<std::uint64_t>(tree->GetEntries());
-  if (entries == 0) detail::weights_error(path, "is damaged: 'header/dat' is empty");
+  if (entries == 0 || entries > (std::uint64_t{1} << 40)) {
+    detail::weights_error(path, "is damaged: 'header/dat' has " + std::to_string(entries) + " entries");
+  }
   read(0, first);
   const auto size = detail::load_as<std::uint64_t>(first + 56);
   if (std::memcmp(first, "SOFIEDAT", 8) != 0 || size > entries * chunk || size + chunk <= entries * chunk) {
