@@ -9,6 +9,7 @@ from typing import ClassVar
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, DType, Op, Poly, Refuse, TensorType, operator
 from sofie_root.ir.dim import at_least, floordiv, maximum, minimum, mod, product
+from sofie_root.kernels import bits
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call
@@ -482,6 +483,27 @@ class CastLike(Conversion):
     def infer(self, x: TensorType, like: TensorType) -> TensorType:
         """The shape of ``x``."""
         return self._converted(x, like.dtype)
+
+
+@operator("BitCast", since=26)
+@dataclass(frozen=True, slots=True)
+class BitCast(Op):
+    """The same bits as another type of the same size. Source: ONNX BitCast-26."""
+
+    to: int
+
+    def infer(self, x: TensorType) -> TensorType:
+        """The shape of ``x``."""
+        dtype = as_dtype(self.to)
+        if dtype.size != x.dtype.size:
+            raise ShapeError(f"{x.dtype} and {dtype} have different sizes")
+        if dtype is DType.BOOL and x.dtype is not DType.BOOL:
+            raise Refuse("bits of other types as bool")
+        return TensorType(dtype, x.shape)
+
+    def lower(self, b: Builder, x: Tensor) -> Tensor:
+        """One kernel that copies the bytes."""
+        return bits.bit_cast(b, x, b.outputs[0].dtype)
 
 
 @operator("Identity", since=25)
