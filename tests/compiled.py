@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.codegen.bundle import include_dir
+from sofie_root.codegen.session import WeightsKind
+from sofie_root.config import include_dir
 from sofie_root.ir.dim import Symbol
 from sofie_root.model import Model
 
@@ -32,6 +33,7 @@ class Compiled:
         folder: where source and library go.
         compiler: C++ compiler.
         flags: its flags.
+        weights: ``"embedded"`` compiles small weights in; large ones are read from ``"dat"`` files.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Compiled:
         folder: Path,
         compiler: str = "g++",
         flags: Sequence[str] = FLAGS,
+        weights: WeightsKind = "embedded",
     ) -> None:
         self.models = list(models)
-        source = self._source(folder)
+        source = self._source(folder, weights)
         digest = hashlib.sha256((source + compiler + " ".join(flags)).encode()).hexdigest()[:16]
         path, library = folder / f"cases_{digest}.cpp", folder / f"cases_{digest}.so"
         path.write_text(source)
@@ -53,14 +56,12 @@ class Compiled:
             raise AssertionError(f"{' '.join(command)}\n{done.stderr[:8000]}")
         self.library = ctypes.CDLL(os.fspath(library), mode=os.RTLD_LOCAL | os.RTLD_NOW)
 
-    def _source(self, folder: Path) -> str:
+    def _source(self, folder: Path, weights: WeightsKind) -> str:
         parts = []
         for k, model in enumerate(self.models):
-            header = model.header(
-                stem=f"case_{k}", weights="embedded", standalone=False, namespace=f"case_{k}"
-            )
-            (folder / f"case_{k}.hxx").write_text(header.text)
-            parts += [f'#include "{folder / f"case_{k}.hxx"}"', self._entry(k, model)]
+            path = folder / f"case_{k}.hxx"
+            model.generate(path, weights, standalone=False, namespace=f"case_{k}")
+            parts += [f'#include "{path}"', self._entry(k, model)]
         return "\n".join([*parts, ""])
 
     @staticmethod
@@ -73,9 +74,7 @@ class Compiled:
         ]
         count = len(model.outputs)
         call = f"session.infer({', '.join(sizes + ins)})"
-        items = (
-            ["result"] if count == 1 else [f"std::get<{n}>(result)" for n in range(count)]
-        )
+        items = ["result"] if count == 1 else [f"std::get<{n}>(result)" for n in range(count)]
         keep = "\n".join(
             f"    {{ auto& o = {item}; out[{n}].assign(reinterpret_cast<const char*>(o.data()), "
             f"reinterpret_cast<const char*>(o.data() + o.size())); "
