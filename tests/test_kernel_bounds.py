@@ -40,6 +40,8 @@ WRONG = [
     case("ScatterElements", X, [[-(2**40)]], updates(1, 1), reduction="add"),
     case("ScatterND", X, [[0, 5]], updates(1)),
     case("ScatterND", X, [[4]], updates(1, 5), reduction="max"),
+    case("CumSum", X, 2),
+    case("CumSum", X, -3),
     case("TopK", X, [6]),
     case("TopK", X, [-1]),
     case("TopK", X, [2**40]),

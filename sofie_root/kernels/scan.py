@@ -1,4 +1,4 @@
-"""Running sums (``scan.hxx``)."""
+"""Running sums and products (``scan.hxx``)."""
 
 from __future__ import annotations
 
@@ -10,33 +10,63 @@ import numpy.typing as npt
 
 from sofie_root.ir.dim import Dim
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.program import In, Kernel, KernelSpec, Out
+from sofie_root.program.program import Extents, In, Kernel, KernelSpec, Out
 
+from .scatter import MEETINGS
 from .sort import around
 
 Array = npt.NDArray[Any]
+Resolve = Callable[[Dim], int]
 
 
-def cumulative_sum(b: Builder, x: Tensor, axis: int, exclusive: bool, reverse: bool) -> Tensor:
-    """Sums of ``x`` up to each position along ``axis``."""
-    (y,) = b.kernel(
-        CUMULATIVE_SUM,
-        (*around(x.shape, axis), In(0), Out(0)),
-        (x,),
-        (x.type.with_value(None),),
-        (("exclusive", exclusive), ("reverse", reverse)),
-    )
+def scan(
+    b: Builder, x: Tensor, axis: int | Tensor, kind: str, exclusive: bool, reverse: bool
+) -> Tensor:
+    """Sums (``kind`` "add") or products ("mul") of ``x`` up to each position along ``axis``.
+
+    Args:
+        b: the builder.
+        x: the input in a dtype that is computed in.
+        axis: a number, or a tensor that holds it at run time.
+        kind: how elements join; a key of :data:`~sofie_root.kernels.scatter.MEETINGS`.
+        exclusive: whether an element itself is left out.
+        reverse: whether to start from the end.
+    """
+    traits: tuple[tuple[str, int], ...] = (("exclusive", exclusive), ("reverse", reverse))
+    out, types = (x.type.with_value(None),), (MEETINGS[kind][0],)
+    if isinstance(axis, int):
+        args = (*around(x.shape, axis), In(0), Out(0))
+        (y,) = b.kernel(SCAN, args, (x,), out, traits, types)
+    else:
+        extents, traits = Extents(x.shape), (*traits, ("rank", x.rank))
+        (y,) = b.kernel(SCAN_ALONG, (extents, In(1), In(0), Out(0)), (x, axis), out, traits, types)
     return y
 
 
-def _reference(kernel: Kernel, inputs: list[Array], resolve: Callable[[Dim], int]) -> list[Array]:
-    outer, n, inner = (resolve(d) for d in kernel.args[:3])  # type: ignore[arg-type]
-    x = inputs[0].reshape(outer, n, inner)
+def _scanned(kernel: Kernel, x: Array) -> Array:
+    """``x[outer, n, inner]`` scanned along its middle axis."""
+    add = kernel.types[0] == MEETINGS["add"][0]
     x = x[:, ::-1] if kernel.trait("reverse") else x
-    y = np.cumsum(x, axis=1, dtype=x.dtype)
+    y = (np.cumsum if add else np.cumprod)(x, axis=1, dtype=x.dtype)
     if kernel.trait("exclusive"):
-        y = np.concatenate([np.zeros_like(y[:, :1]), y[:, :-1]], axis=1)
-    return [y[:, ::-1] if kernel.trait("reverse") else y]
+        first = np.full_like(y[:, :1], 0 if add else 1)
+        y = np.concatenate([first, y[:, :-1]], axis=1)
+    return y[:, ::-1] if kernel.trait("reverse") else y
 
 
-CUMULATIVE_SUM = KernelSpec("cumulative_sum", "scan.hxx", _reference)
+def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
+    outer, n, inner = (resolve(d) for d in kernel.args[:3])  # type: ignore[arg-type]
+    return [_scanned(kernel, inputs[0].reshape(outer, n, inner))]
+
+
+def _along_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
+    x, axis = inputs[0], int(inputs[1].reshape(()))
+    if not -x.ndim <= axis < x.ndim:
+        raise IndexError(f"axis {axis} of a tensor of {x.ndim} axes")
+    axis %= x.ndim
+    shape = (int(np.prod(x.shape[:axis])), x.shape[axis], int(np.prod(x.shape[axis + 1 :])))
+    return [_scanned(kernel, x.reshape(shape))]
+
+
+SCAN = KernelSpec("scan", "scan.hxx", _reference)
+SCAN_ALONG = KernelSpec("scan_along", "scan.hxx", _along_reference)

@@ -16,6 +16,7 @@ from sofie_root.ir import (
     operator,
     require_at_most,
     require_equal,
+    runtime_size,
 )
 from sofie_root.ir.dim import product
 from sofie_root.kernels import pool as kernels
@@ -24,7 +25,9 @@ from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call, compare, constant, guard, index
 from sofie_root.program.program import ReduceKind
 
-from .checks import FLOATS, constant_ints, require_dtype
+from .checks import FLOATS, require_dtype
+from .shape import bind_sizes
+from .symbolic import dims_of
 from .window import Window, one_per_axis, window
 
 
@@ -220,9 +223,10 @@ class MaxUnpool(Op):
         inner = self._unpooled(x)
         if output_shape is None:
             return TensorType(x.dtype, inner)
-        outer = constant_ints(output_shape, "output_shape")
-        if len(outer) != x.rank:
-            raise ShapeError(f"output_shape {outer} does not have {x.rank} axes")
+        require_equal(output_shape.numel, x.rank, "output_shape needs one size per axis")
+        if output_shape.value is None:  # what does not fit is cut off
+            return TensorType(x.dtype, tuple(runtime_size(0, axis) for axis in range(x.rank)))
+        outer = output_shape.value
         for small, large in zip(inner, outer, strict=True):
             require_at_most(small, large, "output_shape must hold the unpooled input")
         return TensorType(x.dtype, outer)
@@ -245,6 +249,8 @@ class MaxUnpool(Op):
     ) -> Tensor:
         """A scatter into zeros, and a loop that widens it to a given shape."""
         inner, out, compute = self._unpooled(x.type), b.outputs[0].shape, x.dtype.compute
+        if output_shape is not None and output_shape.type.value is None:
+            bind_sizes(b, dims_of(output_shape))
         numel = (x.type.numel,)
         zeros = b.loop((product(inner),), lambda _: constant(0, compute))
         wide = b.reshape(b.cast(x, compute), numel)

@@ -1,15 +1,15 @@
-"""Ordering and counting along an axis: TopK, NonZero, Unique, CumSum."""
+"""Ordering and counting along an axis: TopK, NonZero, Unique, CumSum, CumProd."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import (
     Dim,
     DType,
     Op,
-    Refuse,
     TensorType,
     operator,
     require_at_most,
@@ -21,7 +21,7 @@ from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, as_index, index, select
 from sofie_root.program.program import contiguous_strides
 
-from .checks import as_axis
+from .checks import NUMERIC, as_axis, require_dtype
 
 
 @operator("TopK", since=11)
@@ -137,30 +137,52 @@ class Unique(Op):
         return distinct, places, inverse, numbers
 
 
-@operator("CumSum", since=14)
-@dataclass(frozen=True, slots=True)
-class CumSum(Op):
-    """Sums up to each position along an axis. Source: ONNX CumSum-14."""
+class Cumulative(Op):
+    """Base of CumSum and CumProd; subclasses are dataclasses with the attributes read here."""
 
-    exclusive: int = 0
-    reverse: int = 0
+    __slots__ = ()
+    kind: ClassVar[str]
+    exclusive: int
+    reverse: int
 
     def infer(self, x: TensorType, axis: TensorType) -> TensorType:
         """The type of ``x``."""
+        require_dtype(x, NUMERIC)
+        if axis.numel != 1 or axis.dtype not in (DType.INT32, DType.INT64):
+            raise ShapeError(f"axis must be one integer, not {axis}")
+        if x.rank == 0:
+            raise ShapeError("a scalar has no axis")
         self._axis(x, axis)
         return TensorType(x.dtype, x.shape)
 
-    def _axis(self, x: TensorType, axis: TensorType) -> int:
-        if axis.numel != 1 or axis.dtype not in (DType.INT32, DType.INT64):
-            raise ShapeError(f"axis must be one integer, not {axis}")
+    def _axis(self, x: TensorType, axis: TensorType) -> int | None:
+        """The axis counted from the front, or None where it is only known at run time."""
         value = None if axis.value is None else axis.value[0]
-        if not isinstance(value, int):
-            raise Refuse("the axis is computed at run time")
-        return as_axis(value, x.rank)
+        return as_axis(value, x.rank) if isinstance(value, int) else None
 
     def lower(self, b: Builder, x: Tensor, axis: Tensor) -> Tensor:
         """One kernel."""
-        along = self._axis(x.type, axis.type)
-        wide = b.cast(x, x.dtype.compute)
-        y = scan.cumulative_sum(b, wide, along, bool(self.exclusive), bool(self.reverse))
+        known, wide = self._axis(x.type, axis.type), b.cast(x, x.dtype.compute)
+        along = axis if known is None else known
+        y = scan.scan(b, wide, along, self.kind, bool(self.exclusive), bool(self.reverse))
         return b.cast(y, x.dtype)
+
+
+@operator("CumSum", since=14)
+@dataclass(frozen=True, slots=True)
+class CumSum(Cumulative):
+    """Sums up to each position along an axis. Source: ONNX CumSum-14."""
+
+    kind = "add"
+    exclusive: int = 0
+    reverse: int = 0
+
+
+@operator("CumProd", since=26)
+@dataclass(frozen=True, slots=True)
+class CumProd(Cumulative):
+    """Products up to each position along an axis. Source: ONNX CumProd-26."""
+
+    kind = "mul"
+    exclusive: int = 0
+    reverse: int = 0

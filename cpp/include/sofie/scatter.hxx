@@ -9,50 +9,11 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
-#include <type_traits>
 
-#include "simd.hxx"
+#include "reduction.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {
-
-/// How a scattered value meets the one that is there.
-namespace reduction {
-struct None {
-  template <class T>
-  SOFIE_INLINE T operator()(T, T update) const {
-    return update;
-  }
-};
-struct Add {
-  template <class T>
-  SOFIE_INLINE T operator()(T old, T update) const {
-    return fma(update, T(1), old);  // integers wrap instead of overflowing
-  }
-};
-struct Mul {
-  template <class T>
-  SOFIE_INLINE T operator()(T old, T update) const {
-    if constexpr (std::is_integral<T>::value) {
-      return fma(old, update, T(0));
-    } else {
-      return old * update;
-    }
-  }
-};
-struct Max {
-  template <class T>
-  SOFIE_INLINE T operator()(T old, T update) const {
-    return update > old || update != update ? update : old;
-  }
-};
-struct Min {
-  template <class T>
-  SOFIE_INLINE T operator()(T old, T update) const {
-    return update < old || update != update ? update : old;
-  }
-};
-}  // namespace reduction
 
 namespace detail {
 template <class I>

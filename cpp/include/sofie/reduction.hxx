@@ -1,0 +1,60 @@
+// How an element that is there and one that comes make one.
+//
+// Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+#include <type_traits>
+
+#include "simd.hxx"
+
+namespace sofie {
+inline namespace SOFIE_ISA {
+namespace reduction {
+
+/// The new one.
+struct None {
+  template <class T>
+  SOFIE_INLINE T operator()(T, T update) const {
+    return update;
+  }
+};
+/// The sum; that of integers wraps instead of overflowing.
+struct Add {
+  template <class T>
+  static constexpr T neutral = T(0);
+  template <class T>
+  SOFIE_INLINE T operator()(T old, T update) const {
+    return fma(update, T(1), old);
+  }
+};
+/// The product; that of integers wraps.
+struct Mul {
+  template <class T>
+  static constexpr T neutral = T(1);
+  template <class T>
+  SOFIE_INLINE T operator()(T old, T update) const {
+    if constexpr (std::is_integral<T>::value) {
+      return fma(old, update, T(0));
+    } else {
+      return old * update;
+    }
+  }
+};
+/// The larger one; NaN if either is.
+struct Max {
+  template <class T>
+  SOFIE_INLINE T operator()(T old, T update) const {
+    return update > old || update != update ? update : old;
+  }
+};
+/// The smaller one; NaN if either is.
+struct Min {
+  template <class T>
+  SOFIE_INLINE T operator()(T old, T update) const {
+    return update < old || update != update ? update : old;
+  }
+};
+
+}  // namespace reduction
+}  // namespace SOFIE_ISA
+}  // namespace sofie
