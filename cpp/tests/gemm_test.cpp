@@ -56,7 +56,7 @@ void test_matmul() {
   const std::size_t b_s1 = check::below(2) ? n * k : 0, b_s0 = check::below(2) ? b_s1 * b1 : 0;
   const std::size_t a_sm = ta ? 1 : k, a_sk = ta ? m : 1, b_sk = tb ? 1 : n, b_sn = tb ? k : 1;
   const auto a = check::random<T>(b0 * b1 * m * k + 1, 10), b = check::random<T>(b0 * b1 * n * k + 1, 10);
-  std::vector<T> c(b0 * b1 * m * n), work(sofie::matmul_workspace(m, n, k, a_sk));
+  std::vector<T> c(b0 * b1 * m * n), work(sofie::matmul_workspace(m, n, k, a_sk) + 1);
   sofie::matmul(b0, b1, m, n, k, a.data(), a_s0, a_s1, a_sm, a_sk, b.data(), b_s0, b_s1, b_sk, b_sn, c.data(),
                 work.data(), [&](auto acc, std::size_t batch, std::size_t i, auto) SOFIE_INLINE {
                   return acc + static_cast<T>(100 * batch + i);

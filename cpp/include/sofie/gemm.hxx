@@ -30,25 +30,22 @@ constexpr std::size_t packed_size(std::size_t n, std::size_t k) {
 
 namespace detail {
 
-// A product with one row is bound by streaming B from L2; a few panels at a time keep it busy, and the next
-// group overlaps with the latency of the last (measured 2 to 8: within 10 % of each other). A register tile
-// is kTileRows x 2 vectors: enough independent sums to hide the latency of fma (4 cycles, 2 per cycle: 8),
-// few enough for the registers (32 of AVX-512, 16 otherwise) with the operands beside them.
+// A register tile is kTileRows x 2 vectors: enough independent sums to hide the latency of fma (4 cycles, 2
+// per cycle: 8), few enough for the registers (32 of AVX-512, 16 otherwise) with the operands beside them.
 #if defined(SOFIE_ISA_AVX512)
 constexpr std::size_t kTileRows = 14;
-constexpr std::size_t kGemvPanels = 3;
 #elif defined(SOFIE_ISA_AVX2)
 constexpr std::size_t kTileRows = 6;
-constexpr std::size_t kGemvPanels = 3;
 #else
 constexpr std::size_t kTileRows = 4;
-constexpr std::size_t kGemvPanels = 2;
 #endif
 constexpr std::size_t kTileCols = 2 * kLanes;
 constexpr std::size_t kPanelVectors = kPanel / kLanes;
-// Rows whose sums are kept in one go; a strip of B stays in L1 or L2 while they pass. A multiple of
-// kTileRows.
-constexpr std::size_t kBlockRows = 8 * kTileRows;
+// A product with one row is bound by streaming B; a few panels at a time keep the memory busy, and the next
+// group overlaps with the latency of the last (measured 2 to 8: within 10 % of each other).
+constexpr std::size_t kRowPanels = kLanes == 4 ? 2 : 3;
+// Rows whose sums are kept in one go while a strip of B stays in the caches: a multiple of kTileRows.
+constexpr std::size_t kBlockRows = 4 * kTileRows;
 // Steps of k in one go: a strip of B is then at most kBlockK * kTileCols floats (AVX-512: 128 kB).
 constexpr std::size_t kBlockK = 1024;
 
@@ -101,157 +98,94 @@ inline void gemm_strip(std::size_t rows, std::size_t k, const float* a, std::siz
   if constexpr (R > 1) gemm_strip<V, (R + 1) / 2>(rows, k, a, lda, b0, b1, ldb, sums, resume);
 }
 
-// c = epilogue(sums) for a block of rows and up to two vectors of columns.
-template <class N, class E>
-SOFIE_INLINE inline void gemm_finish(N n, std::size_t row, std::size_t rows, std::size_t column,
-                                     const float* sums, float* c, std::size_t ldc, E& epilogue) {
-  // Columns outside, rows inside: what the epilogue reads per column is then loaded once.
-  for (std::size_t v = 0; v < kTileCols && column + v < n; v += kLanes) {
-    const auto all_rows = [&](auto j) SOFIE_INLINE {
-      for (std::size_t r = 0; r < rows; ++r) {
-        store(c + (row + r) * ldc, j, epilogue(load(sums + r * kTileCols, Full{v}), row + r, j));
-      }
-    };
-    if ((is_fixed<N>::value && std::size_t(n) % kLanes == 0) || column + v + kLanes <= n) {
-      all_rows(Full{column + v});
-    } else {
-      all_rows(Partial{column + v, n - (column + v)});
-    }
-  }
-}
-
-// One row times P panels, all sums in registers.
+// sums[0 .. P panels) = a[0 .. k) * B: one row.
 template <std::size_t P>
-SOFIE_INLINE inline void gemv_panels(std::size_t k, const float* a, const float* b, std::size_t panel,
-                                     f32v (&acc)[P * kPanelVectors]) {
+SOFIE_NOINLINE void gemm_row(std::size_t k, const float* a, const float* b, float* sums) {
+  const std::size_t panel = k * kPanel;
+  f32v acc[P * kPanelVectors];
   SOFIE_UNROLL
   for (std::size_t v = 0; v < P * kPanelVectors; ++v) acc[v] = f32v{};
-  for (std::size_t i = 0; i < k; ++i) {
+  for (std::size_t i = 0; i < k; ++i, b += kPanel) {
     const f32v s = broadcast(a[i]);
     SOFIE_UNROLL
     for (std::size_t v = 0; v < P * kPanelVectors; ++v) {
-      const float* row = b + v / kPanelVectors * panel + v % kPanelVectors * kLanes;
-      acc[v] = fma(s, load(row, Full{0}), acc[v]);
+      acc[v] = fma(s, load(b + v / kPanelVectors * panel, Full{v % kPanelVectors * kLanes}), acc[v]);
     }
-    b += kPanel;
   }
-}
-
-// The same into memory: shared by all calls whose width is known only at run time.
-template <std::size_t P>
-SOFIE_NOINLINE void gemv_to(std::size_t k, const float* a, const float* b, std::size_t panel, float* sums) {
-  f32v acc[P * kPanelVectors];
-  gemv_panels<P>(k, a, b, panel, acc);
   SOFIE_UNROLL
   for (std::size_t v = 0; v < P * kPanelVectors; ++v) store(sums, Full{v * kLanes}, acc[v]);
 }
 
-// One row, P panels from column `column` on, with the epilogue on the registers.
-template <std::size_t P, class N, class E>
-SOFIE_INLINE inline void gemv_group(N n, std::size_t k, std::size_t column, const float* a, const float* b,
-                                    float* c, E& epilogue) {
-  f32v acc[P * kPanelVectors];
-  gemv_panels<P>(k, a, b + column * k, k * kPanel, acc);
-  SOFIE_UNROLL
-  for (std::size_t v = 0; v < P * kPanelVectors; ++v) {
-    const std::size_t j = column + v * kLanes;
-    if (j + kLanes <= n) {
-      store(c, Full{j}, epilogue(acc[v], std::size_t(0), Full{j}));
-    } else if (N::value % kLanes != 0 && j < n) {
-      store(c, Partial{j, N::value % kLanes},
-            epilogue(acc[v], std::size_t(0), Partial{j, N::value % kLanes}));
+// A right-hand side: columns before `packed_from` lie in rows ldb apart, the others are packed.
+struct RightSide {
+  const float* b;
+  std::size_t ldb, packed_from;
+  const float* packed;
+};
+
+// Sums of a block of rows and some columns from `column` on (which is a multiple of the strip's width):
+// returns how many. Neither this nor what it calls depends on the epilogue, so that a program with many
+// products has the heavy code once.
+SOFIE_NOINLINE inline std::size_t gemm_sums(const RightSide& right, std::size_t rows, std::size_t n,
+                                            std::size_t k, const float* a, std::size_t lda,
+                                            std::size_t column, float* sums) {
+  const auto packed = [&](std::size_t j) {
+    j -= right.packed_from;
+    return right.packed + j / kPanel * kPanel * k + j % kPanel;
+  };
+  if (rows == 1 && right.packed_from == 0) {
+    const std::size_t left = (n - column + kPanel - 1) / kPanel;
+    // Groups as equal as possible: one short of sums would wait for its own latency.
+    const std::size_t count = left <= kRowPanels ? left : left < 2 * kRowPanels ? (left + 1) / 2 : kRowPanels;
+    if (count == 1) gemm_row<1>(k, a, packed(column), sums);
+    if (count == 2) gemm_row<2>(k, a, packed(column), sums);
+    if constexpr (kRowPanels > 2) {
+      if (count == 3) gemm_row<3>(k, a, packed(column), sums);
     }
+    return count * kPanel;
   }
+  const bool direct = column<right.packed_from, two = n - column> kLanes;
+  const std::size_t ldb = direct ? right.ldb : kPanel;
+  const float* b0 = direct ? right.b + column : packed(column);
+  const float* b1 = !two ? b0 : direct ? b0 + kLanes : packed(column + kLanes);
+  std::size_t done = 0;
+  do {
+    const std::size_t steps = k - done < kBlockK ? k - done : kBlockK;
+    if (two) {
+      gemm_strip<2>(rows, steps, a + done, lda, b0, b1, ldb, sums, done > 0);
+    } else {
+      gemm_strip<1>(rows, steps, a + done, lda, b0, b1, ldb, sums, done > 0);
+    }
+    b0 += steps * ldb;
+    b1 += steps * ldb;
+    done += steps;
+  } while (done < k);
+  return kTileCols;
 }
 
 template <class N, class E>
-SOFIE_INLINE inline void gemv(N n, std::size_t k, const float* a, const float* b, float* c, E& epilogue) {
-  const std::size_t panels = (n + kPanel - 1) / kPanel;
-  if constexpr (is_fixed<N>::value) {
-    // Groups as equal as possible: a short last one would wait for its own latency.
-    constexpr std::size_t count = (N::value + kPanel - 1) / kPanel;
-    if constexpr (count > 0) {
-      constexpr std::size_t groups = (count + kGemvPanels - 1) / kGemvPanels;
-      constexpr std::size_t size = (count + groups - 1) / groups;
-      constexpr std::size_t smaller = groups * size - count;  // groups with one panel less
-      for (std::size_t g = 0; g < groups - smaller; ++g) {
-        gemv_group<size>(n, k, g * size * kPanel, a, b, c, epilogue);
-      }
-      if constexpr (smaller > 0) {
-        for (std::size_t g = 0; g < smaller; ++g) {
-          gemv_group<size - 1>(n, k, ((groups - smaller) * size + g * (size - 1)) * kPanel, a, b, c,
-                               epilogue);
-        }
-      }
-    }
-  } else {
-    alignas(64) float sums[kGemvPanels * kPanel];
-    for (std::size_t p = 0, count; p < panels; p += count) {
-      const std::size_t left = panels - p, panel = k * kPanel;
-      const float* start = b + p * panel;
-      if (left >= kGemvPanels) {
-        gemv_to<kGemvPanels>(k, a, start, panel, sums);
-        count = kGemvPanels;
-      } else if (left >= kGemvPanels / 2 + 1) {
-        gemv_to<kGemvPanels / 2 + 1>(k, a, start, panel, sums);
-        count = kGemvPanels / 2 + 1;
-      } else if (left >= 2) {
-        gemv_to<2>(k, a, start, panel, sums);
-        count = 2;
-      } else {
-        gemv_to<1>(k, a, start, panel, sums);
-        count = 1;
-      }
-      for (std::size_t v = 0; v < count * kPanel && p * kPanel + v < n; v += kLanes) {
-        const std::size_t j = p * kPanel + v;
-        const f32v s = load(sums, Full{v});
-        if (j + kLanes <= n) {
-          store(c, Full{j}, epilogue(s, std::size_t(0), Full{j}));
-        } else {
-          store(c, Partial{j, n - j}, epilogue(s, std::size_t(0), Partial{j, n - j}));
-        }
-      }
-    }
-  }
-}
-
-// The blocked product. `strip(column)` says where the vectors of B at column and column + kLanes start: a
-// struct with b0, b1 and the distance ldb between rows.
-struct Strip {
-  const float* b0;
-  const float* b1;
-  std::size_t ldb;
-};
-struct PackedStrips {
-  const float* b;
-  std::size_t k;
-  SOFIE_INLINE Strip operator()(std::size_t column) const {
-    const std::size_t next = column + kLanes;
-    return {b + column / kPanel * kPanel * k + column % kPanel,
-            b + next / kPanel * kPanel * k + next % kPanel, kPanel};
-  }
-};
-
-template <class N, class S, class E>
-SOFIE_INLINE inline void gemm_blocked(std::size_t m, N n, std::size_t k, const float* a, std::size_t lda,
-                                      const S& strips, float* c, std::size_t ldc, E& epilogue) {
+inline void gemm_float(std::size_t m, N n, std::size_t k, const float* a, std::size_t lda,
+                       const RightSide& right, float* c, std::size_t ldc, E& epilogue) {
+  static_assert(kRowPanels * kPanel <= kBlockRows * kTileCols, "room for a row");
   alignas(64) float sums[kBlockRows * kTileCols];
   for (std::size_t i = 0; i < m; i += kBlockRows) {
     const std::size_t rows = m - i < kBlockRows ? m - i : kBlockRows;
-    for (std::size_t column = 0; column < n; column += kTileCols) {
-      const Strip s = strips(column);
-      std::size_t done = 0;
-      do {
-        const std::size_t steps = k - done < kBlockK ? k - done : kBlockK;
-        const float *b0 = s.b0 + done * s.ldb, *b1 = s.b1 + done * s.ldb;
-        if (n - column > kLanes) {
-          gemm_strip<2>(rows, steps, a + i * lda + done, lda, b0, b1, s.ldb, sums, done > 0);
+    for (std::size_t column = 0, next; column < n; column = next) {
+      next = column + gemm_sums(right, rows, n, k, a + i * lda, lda, column, sums);
+      // Columns outside, rows inside: what the epilogue reads per column is then loaded once.
+      for (std::size_t j = column; j < next && j < n; j += kLanes) {
+        const auto all_rows = [&](auto columns) SOFIE_INLINE {
+          for (std::size_t r = 0; r < rows; ++r) {
+            const f32v sum = load(sums + r * kTileCols, Full{j - column});
+            store(c + (i + r) * ldc, columns, epilogue(sum, i + r, columns));
+          }
+        };
+        if ((is_fixed<N>::value && std::size_t(n) % kLanes == 0) || j + kLanes <= n) {
+          all_rows(Full{j});
         } else {
-          gemm_strip<1>(rows, steps, a + i * lda + done, lda, b0, b0, s.ldb, sums, done > 0);
+          all_rows(Partial{j, is_fixed<N>::value ? std::size_t(n) % kLanes : n - j});
         }
-        done += steps;
-      } while (done < k);
-      gemm_finish(n, i, rows, column, sums, c, ldc, epilogue);
+      }
     }
   }
 }
@@ -264,17 +198,10 @@ SOFIE_INLINE inline void gemm_blocked(std::size_t m, N n, std::size_t k, const f
 /// and returns a vector or float; for other types it gets a T and a Scalar j.
 /// @param packed_b B in panels of kPanel columns, see kPanel.
 template <class M, class N, class K, class T, class E>
-SOFIE_INLINE inline void gemm(M m, N n, K k, const T* a, std::size_t lda, const same<T>* packed_b, same<T>* c,
-                              std::size_t ldc, E epilogue) {
+void gemm(M m, N n, K k, const T* a, std::size_t lda, const same<T>* packed_b, same<T>* c, std::size_t ldc,
+          E epilogue) {
   if constexpr (std::is_same<T, float>::value) {
-    if (m == 1) {
-      detail::gemv(n, k, a, packed_b, c, epilogue);
-      return;
-    }
-    // A constant 1 needs no code for more.
-    if constexpr (!std::is_same<M, fixed<1>>::value) {
-      detail::gemm_blocked(m, n, k, a, lda, detail::PackedStrips{packed_b, k}, c, ldc, epilogue);
-    }
+    detail::gemm_float(m, n, k, a, lda, {nullptr, 0, 0, packed_b}, c, ldc, epilogue);
   } else {
     for (std::size_t i = 0; i < m; ++i) {
       for (std::size_t j = 0; j < n; ++j) {
@@ -350,29 +277,15 @@ SOFIE_NOINLINE inline void pack_panels(std::size_t n, std::size_t k, const float
     }
   }
 }
-
-// B read where it lies, rows contiguous; only the columns from `tail_begin` on (less than a strip) are
-// packed.
-struct DirectStrips {
-  const float* b;
-  std::size_t ldb, tail_begin;
-  const float* tail;
-  std::size_t k;
-  SOFIE_INLINE Strip operator()(std::size_t column) const {
-    if (column < tail_begin) return {b + column, b + column + kLanes, ldb};
-    return PackedStrips{tail, k}(column - tail_begin);
-  }
-};
 }  // namespace detail
 
 /// Batched product of two run-time operands: c[b0][b1][m][n] (contiguous) = epilogue(sum_k a * b, batch, i,
 /// j) with batch = i0 * b1 + i1. All strides are in elements; 0 broadcasts.
 /// @param workspace matmul_workspace(m, n, k, a_sk) elements, overwritten.
 template <class B0, class B1, class M, class N, class K, class T, class E>
-SOFIE_INLINE inline void matmul(B0 b0, B1 b1, M m, N n, K k, const T* a, std::size_t a_s0, std::size_t a_s1,
-                                std::size_t a_sm, std::size_t a_sk, const same<T>* b, std::size_t b_s0,
-                                std::size_t b_s1, std::size_t b_sk, std::size_t b_sn, T* c, T* workspace,
-                                E epilogue) {
+void matmul(B0 b0, B1 b1, M m, N n, K k, const T* a, std::size_t a_s0, std::size_t a_s1, std::size_t a_sm,
+            std::size_t a_sk, const same<T>* b, std::size_t b_s0, std::size_t b_s1, std::size_t b_sk,
+            std::size_t b_sn, T* c, T* workspace, E epilogue) {
   const T* packed = nullptr;  // the B that the workspace holds
   const std::size_t outer = b0, inner = b1, rows = m, columns = n, depth = k;
   for (std::size_t i0 = 0; i0 < outer; ++i0) {
@@ -394,8 +307,7 @@ SOFIE_INLINE inline void matmul(B0 b0, B1 b1, M m, N n, K k, const T* a, std::si
         if (b_sn == 1 && rows <= 2 * detail::kTileRows) {
           const std::size_t tail = columns / detail::kTileCols * detail::kTileCols;
           detail::pack_panels(columns - tail, depth, y + tail, b_sk, b_sn, workspace);
-          detail::gemm_blocked(rows, n, depth, x, lda, detail::DirectStrips{y, b_sk, tail, workspace, depth},
-                               z, columns, finish);
+          detail::gemm_float(rows, n, depth, x, lda, {y, b_sk, tail, workspace}, z, columns, finish);
         } else {
           if (y != packed) {
             detail::pack_panels(columns, depth, y, b_sk, b_sn, workspace);

@@ -2,8 +2,8 @@
 //
 // The float versions are branch-free polynomials, the same template for a scalar and for a vector, so that a
 // lane and a scalar give the same bits. Coefficients are minimax fits (Lawson's algorithm) made for this
-// file. Double goes to the standard library. Errors quoted are the largest ones found by
-// cpp/tests/math_accuracy.cpp over all floats, first with and then without fused multiply-add.
+// file. Double goes to the standard library. Errors quoted are the largest found by
+// cpp/tests/math_accuracy.cpp over every 97th float, with and without fused multiply-add.
 //
 // Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
 #pragma once
@@ -251,7 +251,7 @@ SOFIE_INLINE inline V clamp(V x, float low, float high) {
 }
 }  // namespace detail
 
-/// e^x. Results below the smallest normal number are rounded to denormals, not flushed.
+/// e^x. Error below 0.98 ulp. Results below the smallest normal number are rounded to denormals, not flushed.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> exp(V x) {
   V n;
@@ -261,7 +261,7 @@ SOFIE_INLINE inline detail::Lane<V> exp(V x) {
 }
 SOFIE_INLINE inline double exp(double x) { return std::exp(x); }
 
-/// 2^x.
+/// 2^x. Error below 0.99 ulp.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> exp2(V x) {
   constexpr float kMagic = 12582912.f;
@@ -273,7 +273,7 @@ SOFIE_INLINE inline detail::Lane<V> exp2(V x) {
 }
 SOFIE_INLINE inline double exp2(double x) { return std::exp2(x); }
 
-/// e^x - 1 without cancellation near 0.
+/// e^x - 1 without cancellation near 0. Error below 1.42 ulp.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> expm1(V x) {
   V n;
@@ -286,7 +286,7 @@ SOFIE_INLINE inline detail::Lane<V> expm1(V x) {
 }
 SOFIE_INLINE inline double expm1(double x) { return std::expm1(x); }
 
-/// Natural logarithm; -inf at 0, NaN below. Denormals are handled.
+/// Natural logarithm; -inf at 0, NaN below. Error below 0.81 ulp. Denormals are handled.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> log(V x) {
   const auto tiny = x < std::numeric_limits<float>::min();
@@ -312,7 +312,7 @@ SOFIE_INLINE inline detail::Lane<V> log(V x) {
 }
 SOFIE_INLINE inline double log(double x) { return std::log(x); }
 
-/// log(1 + x), accurate near 0. W. Kahan's correction for the rounding of 1 + x.
+/// log(1 + x), accurate near 0. Error below 1.44 ulp. W. Kahan's correction for the rounding of 1 + x.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> log1p(V x) {
   const V u = x + 1.f, l = log(u);
@@ -321,7 +321,7 @@ SOFIE_INLINE inline detail::Lane<V> log1p(V x) {
 }
 SOFIE_INLINE inline double log1p(double x) { return std::log1p(x); }
 
-/// Hyperbolic tangent, from e^(2|x|) - 1.
+/// Hyperbolic tangent, from e^(2|x|) - 1. Error below 2.4 ulp.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> tanh(V x) {
   // tanh(9.1) rounds to 1.
@@ -331,7 +331,7 @@ SOFIE_INLINE inline detail::Lane<V> tanh(V x) {
 }
 SOFIE_INLINE inline double tanh(double x) { return std::tanh(x); }
 
-/// 1 / (1 + e^-x), from e^-|x|: no overflow, and denormal where the result is.
+/// 1 / (1 + e^-x). Error below 2.3 ulp. From e^-|x|: no overflow, and denormal where the result is.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> sigmoid(V x) {
   const V e = exp(-abs(x));
@@ -342,7 +342,7 @@ SOFIE_INLINE inline double sigmoid(double x) {
   return (x < 0. ? e : 1.) / (1. + e);
 }
 
-/// Error function: x + x p(x^2) near 0, 1 - exp(-t - t q(t)) with t = |x| beyond.
+/// Error function. Error below 1.11 ulp. x + x p(x^2) near 0, 1 - exp(-t - t q(t)) with t = |x| beyond.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> erf(V x) {
   const V s = x * x;
@@ -363,7 +363,7 @@ SOFIE_INLINE inline detail::Lane<V> erf(V x) {
 }
 SOFIE_INLINE inline double erf(double x) { return std::erf(x); }
 
-/// log(1 + e^x), never overflowing.
+/// log(1 + e^x), never overflowing. Error below 2.1 ulp.
 template <class V>
 SOFIE_INLINE inline V softplus(V x) {
   if constexpr (std::is_same<V, double>::value) {
@@ -412,7 +412,7 @@ SOFIE_INLINE inline V sin_reduced(V x, std::uint32_t quadrant) {
 }
 }  // namespace detail
 
-/// Sine; the library's beyond |x| = 1024.
+/// Sine. Error below 1.6 ulp; the library's beyond |x| = 1024.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> sin(V x) {
   if (detail::any(logical_not(abs(x) <= detail::kTrigRange))) {
@@ -423,7 +423,7 @@ SOFIE_INLINE inline detail::Lane<V> sin(V x) {
 }
 SOFIE_INLINE inline double sin(double x) { return std::sin(x); }
 
-/// Cosine; the library's beyond |x| = 1024.
+/// Cosine. Error below 2 ulp; the library's beyond |x| = 1024.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> cos(V x) {
   if (detail::any(logical_not(abs(x) <= detail::kTrigRange))) {

@@ -559,52 +559,29 @@ SOFIE_INLINE inline float reduce(N n, F& f, float neutral, Op op) {
   }
   return fold(op(op(a, b), op(c, d)), op);
 }
-
-struct Plus {
-  template <class V>
-  SOFIE_INLINE V operator()(V a, V b) const {
-    return a + b;
-  }
-};
-struct Times {
-  template <class V>
-  SOFIE_INLINE V operator()(V a, V b) const {
-    return a * b;
-  }
-};
-struct Max {
-  template <class V>
-  SOFIE_INLINE V operator()(V a, V b) const {
-    return max(a, b);
-  }
-};
-struct Min {
-  template <class V>
-  SOFIE_INLINE V operator()(V a, V b) const {
-    return min(a, b);
-  }
-};
 }  // namespace detail
 
 /// Sum of f(j) over n elements, f giving a vector or a float for Full and Partial indices; 0 for n == 0.
 template <class N, class F>
 SOFIE_INLINE inline float reduce_sum(N n, F&& f) {
-  return detail::reduce(n, f, 0.f, detail::Plus{});
+  return detail::reduce(n, f, 0.f, [](auto a, auto b) SOFIE_INLINE { return a + b; });
 }
 /// Product over n elements; 1 for n == 0.
 template <class N, class F>
 SOFIE_INLINE inline float reduce_prod(N n, F&& f) {
-  return detail::reduce(n, f, 1.f, detail::Times{});
+  return detail::reduce(n, f, 1.f, [](auto a, auto b) SOFIE_INLINE { return a * b; });
 }
 /// Largest of n elements, NaN if any is; -inf for n == 0.
 template <class N, class F>
 SOFIE_INLINE inline float reduce_max(N n, F&& f) {
-  return detail::reduce(n, f, -std::numeric_limits<float>::infinity(), detail::Max{});
+  return detail::reduce(n, f, -std::numeric_limits<float>::infinity(),
+                        [](auto a, auto b) SOFIE_INLINE { return max(a, b); });
 }
 /// Smallest of n elements, NaN if any is; +inf for n == 0.
 template <class N, class F>
 SOFIE_INLINE inline float reduce_min(N n, F&& f) {
-  return detail::reduce(n, f, std::numeric_limits<float>::infinity(), detail::Min{});
+  return detail::reduce(n, f, std::numeric_limits<float>::infinity(),
+                        [](auto a, auto b) SOFIE_INLINE { return min(a, b); });
 }
 
 }  // namespace SOFIE_ISA
