@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,9 @@ from sofie_root.storage import weights as weights_file
 from .bundle import bundle
 
 WeightsKind = Literal["dat", "root", "embedded"]
+INTEGER_CALL = re.compile(r"sofie::(add|sub|mul|div|bit_\w+|shift_\w+)\(")
+"""What ``integer.hxx`` is for; indices use it too, where no tensor has integers."""
+
 UNKNOWN = "std::numeric_limits<std::int64_t>::min()"
 
 
@@ -134,8 +138,6 @@ class _Writer:
         self.printer = CpuPrinter(
             schedule, self.names, pointers, {"session.hxx", "weights.hxx", "math.hxx"}
         )
-        if any(b.dtype.is_integer for b in self.program.buffers.values()):
-            self.printer.headers.add("integer.hxx")
         if any(b.dtype.compute is not b.dtype for b in self.program.buffers.values()):
             self.printer.headers.add("half.hxx")
 
@@ -144,6 +146,8 @@ class _Writer:
         for symbol in self.bound:
             self.names.name(symbol, "size_" + symbol.name)
         body = self._body()
+        if any(INTEGER_CALL.search(line) for line in body):
+            self.printer.headers.add("integer.hxx")
         constants = {cpp: self.program.constants[n] for n, cpp in sorted(self.constants.items())}
         model_hash = weights_file.model_hash(constants, "\n".join([self.namespace, *body]))
         if self.weights == "root":
@@ -495,8 +499,6 @@ def _element(buffer: Buffer) -> str:
 
 
 def _uses(lines: Sequence[str], name: str) -> bool:
-    import re
-
     pattern = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
     return any(pattern.search(line.split("//")[0]) for line in lines)
 
