@@ -308,7 +308,7 @@ def test_functor_for_a_number_of_slots(frame: Any, jit: Any) -> None:
     session = open_header(headers.dense(), jit=jit)
     df = frame.DefineSlot("y", SofieFunctor(session, 1), ["x", "x", "x", "x"])
     assert values(df, "y")[0] == [0, 10, 20, 30, 40]
-    with pytest.raises(DataFrameError, match="give the data frame"):
+    with pytest.raises(DataFrameError, match="the data frame is needed"):
         SofieFunctor(session, 1, ["x"])
 
 

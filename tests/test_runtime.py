@@ -288,7 +288,7 @@ def test_clones_run_at_the_same_time_and_one_session_does_not(jit: Engine) -> No
     session = open_header(SLEEPER, jit=jit)
     clone = session.clone()
     session(0.0), clone(0.0)  # compiled
-    assert run_in_two_threads(session, clone) < 0.55  # the GIL is free while a model runs
+    assert run_in_two_threads(session, clone) < 0.6  # the GIL is free while a model runs
     assert run_in_two_threads(session, session) >= 0.6
 
 

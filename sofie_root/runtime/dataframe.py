@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sofie_root.errors import DataFrameError
 
+from .booking import Booking
+from .distributed import distribute, is_distributed
 from .interpreter import TensorInfo, declare, import_root
 from .session import Session
 
@@ -46,20 +48,14 @@ def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is wha
     Raises:
         DataFrameError: a column is missing, or its type or their number does not fit the model.
     """
+    if is_distributed(df_or_nslots):
+        raise DataFrameError("a distributed data frame takes no functor: use sofie_root.define")
     session = model if isinstance(model, Session) else model.session()
-    picked = _pick(session, output)
-    if isinstance(df_or_nslots, int):
-        if columns is not None:
-            raise DataFrameError(
-                "give the data frame instead of a number of slots, so that columns can be checked"
-            )
-        return _instantiate(session, df_or_nslots, picked, None, [], [])
-    df, slots = df_or_nslots, int(df_or_nslots.GetNSlots())
-    if columns is None:
-        return _instantiate(session, slots, picked, None, [], [])
-    names, counts = _flatten(session, columns)
-    types = [_column_type(df, name) for name in names]
-    return _instantiate(session, slots, picked, types, names, counts)
+    df = None if isinstance(df_or_nslots, int) else df_or_nslots
+    if df is None and columns is not None:
+        raise DataFrameError("to check columns, the data frame is needed, not a number of slots")
+    booking = _book(session, df, columns, output)
+    return _functor(session, df_or_nslots if df is None else int(df.GetNSlots()), booking)
 
 
 def define(
@@ -87,22 +83,66 @@ def define(
         DataFrameError: see :func:`SofieFunctor`; or the name is taken.
     """
     session = model if isinstance(model, Session) else model.session()
-    functor = SofieFunctor(session, df, columns, output=output)
-    names = _flatten(session, columns)[0]
+    booking = _book(session, df, columns, output)
     outputs = [t.name for t in session.outputs]
     is_one = output is not None or len(outputs) == 1
     made = [name] if is_one else [f"{name}_{_identifier(o)}" for o in outputs]
+    existing = _column_names(df)
     for column in made:
-        if df.HasColumn(column):
+        if column in existing:
             raise DataFrameError(f"column {column!r} exists already: choose another name")
-    if is_one:
-        return df.DefineSlot(name, functor, names)
-    # A name of this form is a private one to RDataFrame: neither listed nor written by Snapshot.
-    every = f"rdf_{name}_outputs_"
-    df = df.DefineSlot(every, functor, names)
-    for k, column in enumerate(made):
-        df = df.Define(column, f"std::get<{k}>({every})")
+    # A name of the second form is private to RDataFrame: neither listed nor written by Snapshot.
+    column = name if is_one else f"rdf_{name}_outputs_"
+    if is_distributed(df):
+        df = df.Define(column, distribute(model, booking))
+    else:
+        functor = _functor(session, int(df.GetNSlots()), booking)
+        df = df.DefineSlot(column, functor, booking.columns)
+    if not is_one:
+        for k, part in enumerate(made):
+            df = df.Define(part, f"std::get<{k}>({column})")
     return df
+
+
+def _book(session: Session, df: Any, columns: Columns | None, output: str | None) -> Booking:
+    """Decides which columns make which input.
+
+    Raises:
+        DataFrameError: they do not fit.
+    """
+    outputs = _pick(session, output)
+    session_type = session.library.session_type()
+    if columns is None:
+        return Booking(session_type, outputs, f"::sofie::dataframe::Defaults<{session_type}>")
+    names, counts = _flatten(session, columns)
+    existing = _column_names(df)
+    for name in names:
+        if name not in existing:
+            raise DataFrameError(f"there is no column {name!r}{_hint(name, existing)}")
+    types = [str(df.GetColumnType(name)) for name in names]
+    listed = f"::sofie::dataframe::Types<{', '.join(types)}>"
+    booking = Booking(session_type, outputs, listed, names, types, counts)
+    if message := str(_functor_class(booking).misfit(_labels(booking))):
+        raise DataFrameError(message)
+    return booking
+
+
+def _functor(session: Session, slots: int, booking: Booking) -> Any:
+    session.clone()  # its exception is readable if, say, the weights file is gone
+    return _functor_class(booking)(slots, session.weights or "", _labels(booking))
+
+
+def _functor_class(booking: Booking) -> Any:
+    declare("#include <sofie/SofieFunctor.hxx>")
+    return import_root().sofie.Functor[booking.arguments()]
+
+
+def _labels(booking: Booking) -> Any:
+    return import_root().std.vector["std::string"](booking.labels())
+
+
+def _column_names(df: Any) -> list[str]:
+    return [str(c) for c in df.GetColumnNames()]
 
 
 def _pick(session: Session, output: str | None) -> list[int]:
@@ -136,44 +176,6 @@ def _flatten(session: Session, columns: Columns) -> tuple[list[str], list[int]]:
             f"columns names none for input {missing[0]!r} {_info(session, missing[0])}"
         )
     return [str(c) for n in inputs for c in columns[n]], [len(columns[n]) for n in inputs]
-
-
-def _column_type(df: Any, name: str) -> str:
-    """C++ type of a column."""
-    if not df.HasColumn(name):
-        listed = [str(c) for c in df.GetColumnNames()]
-        raise DataFrameError(f"there is no column {name!r}{_hint(name, listed)}")
-    return str(df.GetColumnType(name))
-
-
-def _instantiate(
-    session: Session,
-    slots: int,
-    outputs: list[int],
-    types: list[str] | None,
-    names: list[str],
-    counts: list[int],
-) -> Any:
-    root = import_root()
-    declare("#include <sofie/SofieFunctor.hxx>")
-    session_type = session.library.session_type()
-    if types is None:
-        listed = f"sofie::dataframe::Defaults<{session_type}>"
-    else:
-        listed = f"sofie::dataframe::Types<{', '.join(types)}>"
-    functor = root.sofie.Functor[
-        session_type,
-        f"std::index_sequence<{', '.join(map(str, outputs))}>",
-        f"std::index_sequence<{', '.join(map(str, counts))}>",
-        listed,
-    ]
-    labels = root.std.vector["std::string"](
-        [f"column {n!r} ({t})" for n, t in zip(names, types or [], strict=True)]
-    )
-    if message := str(functor.misfit(labels)):
-        raise DataFrameError(message)
-    session.clone()  # its exception is readable if, say, the weights file is gone
-    return functor(slots, session.weights or "", labels)
 
 
 def _info(session: Session, name: str) -> TensorInfo:

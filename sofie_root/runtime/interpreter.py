@@ -138,7 +138,7 @@ class Library:
             for kind, tensors in (("Input", self.inputs), ("Output", self.outputs))
             for k, t in enumerate(tensors)
         ]
-        names = ", ".join(map(_literal, self.symbols)) or '""'
+        names = ", ".join(map(cpp_literal, self.symbols)) or '""'
         inputs = ", ".join(f"Input{k}" for k in range(len(self.inputs)))
         outputs = ", ".join(f"Output{k}" for k in range(len(self.outputs)))
         lines = "\n".join(described)
@@ -172,20 +172,27 @@ def load_library(header: str | Path, *, jit: Jit = "auto") -> Library:
         ToolchainError: neither is there, or the header does not compile.
     """
     text = header.read_text(encoding="utf-8") if isinstance(header, Path) else header
-    namespaces = _NAMESPACE.findall(text.partition("\nstruct Session {")[0])
+    text, namespace = with_unique_namespace(text)
+    engine = choose_engine(jit)
+    with _lock:
+        if (engine, namespace) not in _libraries:
+            load = _load_with_cling if engine == "cling" else _load_with_compiler
+            _libraries[engine, namespace] = load(text, namespace)
+        return _libraries[engine, namespace]
+
+
+def with_unique_namespace(header: str) -> tuple[str, str]:
+    """A generated header whose namespace has a hash of all its text at the end; and that namespace.
+
+    Two models may have one name, and cling forgets nothing: the hash tells them apart.
+    """
+    namespaces = _NAMESPACE.findall(header.partition("\nstruct Session {")[0])
     if not namespaces:
         raise ToolchainError("not a header of sofie_root: it has no Session in a namespace")
-    engine = choose_engine(jit)
-    digest = _digest(text)
-    with _lock:
-        if (engine, digest) not in _libraries:
-            # Two models may have one name, and cling forgets nothing: a hash tells them apart.
-            suffix = f"_{digest[:12]}"
-            name = rf"\b{namespaces[-1]}"  # also where the include guard has it
-            text = re.sub(name, lambda m: m[0] + suffix, text, flags=re.IGNORECASE)
-            load = _load_with_cling if engine == "cling" else _load_with_compiler
-            _libraries[engine, digest] = load(text, namespaces[-1] + suffix)
-        return _libraries[engine, digest]
+    suffix = f"_{_digest(header)[:12]}"
+    name = rf"\b{namespaces[-1]}"  # also where the include guard has it
+    text = re.sub(name, lambda m: m[0] + suffix, header, flags=re.IGNORECASE)
+    return text, namespaces[-1] + suffix
 
 
 def choose_engine(jit: Jit) -> Engine:
@@ -458,7 +465,7 @@ def _excerpt(messages: str, lines: int = 30) -> str:
     return "\n".join(all_lines[:lines] + ([f"... and {more} more lines"] if more > 0 else []))
 
 
-def _literal(text: str) -> str:
+def cpp_literal(text: str) -> str:
     """A C++ string literal: three-digit octal escapes can not run into the next character."""
     plain = (
         chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()
@@ -473,7 +480,7 @@ def _describe_cpp(struct: str, tensor: TensorInfo, symbols: tuple[str, ...]) -> 
     ]
     return (
         f"  struct {struct} {{ using type = {tensor.dtype.cpp}; "
-        f"static constexpr const char* name = {_literal(tensor.name)}; "
+        f"static constexpr const char* name = {cpp_literal(tensor.name)}; "
         f"static constexpr std::size_t rank = {len(codes)}; "
         f"static constexpr std::int64_t shape[] = {{{', '.join(codes) or '1'}}}; "
         f"static constexpr bool dynamic = {str(tensor.dynamic).lower()}; }};"

@@ -1,0 +1,66 @@
+"""A model in a distributed RDataFrame: its code is shipped to the workers as text.
+
+A functor object cannot be shipped (the job would hang), and there is no DefineSlot. So the workers declare
+the header, weights included, and a function that they call from a Define. Give each worker one thread:
+with more, ROOT 6.40 itself computes wrong sums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from sofie_root.codegen.bundle import bundle
+from sofie_root.errors import DataFrameError, ToolchainError
+
+from .booking import Booking
+from .interpreter import cpp_literal, import_root, with_unique_namespace
+from .session import Session
+
+if TYPE_CHECKING:
+    from sofie_root.model import Model
+
+
+def is_distributed(df: Any) -> bool:
+    """Whether this is a data frame of ROOT's distributed kind."""
+    return "distrdf" in type(df).__module__.lower()
+
+
+def distribute(model: Model | Session, booking: Booking) -> str:
+    """Ships the model to the workers.
+
+    Workers should have ``EXTRA_CLING_ARGS`` of
+    :data:`~sofie_root.runtime.interpreter.CLING_FLAGS` in their environment, for speed.
+
+    Returns:
+        The expression for Define.
+
+    Raises:
+        DataFrameError: a Session was given, which cannot be shipped.
+        ToolchainError: the code does not compile here, so it would not there.
+    """
+    if isinstance(model, Session):
+        raise DataFrameError("a distributed data frame needs the model itself, not a Session of it")
+    kernels, sofie = bundle(["functor.hxx"])
+    header, namespace = with_unique_namespace(model.header(weights="embedded").text)
+    _, outputs, counts, _ = booking.arguments()
+    parameters = ", ".join(f"const {t}& c{k}" for k, t in enumerate(booking.types))
+    labels = ", ".join(cpp_literal(label) for label in booking.labels())
+    # One Session per thread: tasks of a worker may run in several, all of them as slot 0.
+    body = f"""
+  using Columns = ::{sofie}::dataframe::Types<{", ".join(booking.types)}>;
+  thread_local const ::{sofie}::Functor<Session, {outputs}, {counts}, Columns> functor(1, "", {{{labels}}});
+  return functor({", ".join(["0", *(f"c{k}" for k in range(len(booking.types)))])});
+"""
+    function = f"evaluate_{hashlib.sha256((parameters + body).encode()).hexdigest()[:12]}"
+    code = f"""{kernels}
+{header}
+namespace {namespace} {{
+inline auto {function}({parameters}) {{{body}}}
+}}
+"""
+    root = import_root()
+    root.RDF.Distributed.DistributeCppCode(code)
+    if not hasattr(getattr(root, namespace), function):
+        raise ToolchainError("cling cannot compile the code for the workers; its message is above")
+    return f"{namespace}::{function}({', '.join(booking.columns)})"
