@@ -25,10 +25,9 @@ from .gemm import without_zero_point
 from .window import Window, one_per_axis, split_padding, window
 
 
-@operator("Conv", since=11)
 @dataclass(frozen=True, slots=True)
-class Conv(Op):
-    """Convolution with optional bias. Source: ONNX Conv-22."""
+class Convolution(Op):
+    """Base of convolutions: their attributes, and the shapes that follow from them."""
 
     auto_pad: str = "NOTSET"
     dilations: tuple[int, ...] | None = None
@@ -36,14 +35,6 @@ class Conv(Op):
     kernel_shape: tuple[int, ...] | None = None
     pads: tuple[int, ...] | None = None
     strides: tuple[int, ...] | None = None
-
-    def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
-        """``[N, O, *out]``."""
-        require_dtype(x, FLOATS)
-        require_one_dtype([t for t in (x, w, bias) if t is not None])
-        shape = self.shape(x.shape, w.shape)
-        _check_bias(bias, shape[1])
-        return TensorType(x.dtype, shape)
 
     def window(self, x: Shape, w: Shape) -> Window:
         """The window for these shapes of input and weights."""
@@ -57,35 +48,34 @@ class Conv(Op):
         _check_groups(w[0], self.group)
         return (x[0], w[0], *slid.out(x[2:]))
 
+    def convolved(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """The kernel's result for operands in a dtype that is computed in."""
+        slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
+        return kernels.conv(b, x, w, self.group, slid.traits(), out)
+
+
+@operator("Conv", since=11)
+@dataclass(frozen=True, slots=True)
+class Conv(Convolution):
+    """Convolution with optional bias. Source: ONNX Conv-22."""
+
+    def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
+        """``[N, O, *out]``."""
+        require_dtype(x, FLOATS)
+        require_one_dtype([t for t in (x, w, bias) if t is not None])
+        shape = self.shape(x.shape, w.shape)
+        _check_bias(bias, shape[1])
+        return TensorType(x.dtype, shape)
+
     def lower(self, b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
         """The kernel, then a loop for the bias, which fuses into its epilogue."""
-        slid = self.window(x.shape, w.shape)
-        out = b.outputs[0].shape[2:]
-        y = kernels.conv(b, b.cast(x, x.dtype.compute), w, self.group, slid.traits(), out)
-        return _add_bias(b, y, bias, x.dtype)
+        return _add_bias(b, self.convolved(b, b.cast(x, x.dtype.compute), w), bias, x.dtype)
 
 
 @operator("ConvInteger", since=10)
 @dataclass(frozen=True, slots=True)
-class ConvInteger(Op):
+class ConvInteger(Convolution):
     """Convolution of 8-bit integers less their zero points. Source: ONNX ConvInteger-10."""
-
-    auto_pad: str = "NOTSET"
-    dilations: tuple[int, ...] | None = None
-    group: int = 1
-    kernel_shape: tuple[int, ...] | None = None
-    pads: tuple[int, ...] | None = None
-    strides: tuple[int, ...] | None = None
-
-    def _conv(self) -> Conv:
-        return Conv(
-            self.auto_pad,
-            self.dilations,
-            self.group,
-            self.kernel_shape,
-            self.pads,
-            self.strides,
-        )
 
     def infer(
         self,
@@ -100,7 +90,7 @@ class ConvInteger(Op):
                 raise ShapeError(f"operands must be int8 or uint8, not {operand.dtype}")
             if zero is not None and zero.dtype is not operand.dtype:
                 raise ShapeError(f"zero point is {zero.dtype}, its operand {operand.dtype}")
-        return TensorType(DType.INT32, self._conv().shape(x.shape, w.shape))
+        return TensorType(DType.INT32, self.shape(x.shape, w.shape))
 
     def lower(
         self,
@@ -111,12 +101,8 @@ class ConvInteger(Op):
         w_zero: Tensor | None = None,
     ) -> Tensor:
         """Both sides widened to int32 less their zero points, then a plain convolution."""
-        slid = self._conv().window(x.shape, w.shape)
-        wide, weights = (
-            without_zero_point(b, x, x_zero, -x.rank + 1),
-            without_zero_point(b, w, w_zero, -w.rank),
-        )
-        return kernels.conv(b, wide, weights, self.group, slid.traits(), b.outputs[0].shape[2:])
+        wide = without_zero_point(b, x, x_zero, 1 - x.rank)
+        return self.convolved(b, wide, without_zero_point(b, w, w_zero, -w.rank))
 
 
 @operator("ConvTranspose", since=11)

@@ -37,33 +37,44 @@ def _spatial(x: TensorType) -> Shape:
     return x.shape[2:]
 
 
-@operator("MaxPool", since=12)
 @dataclass(frozen=True, slots=True)
-class MaxPool(Op):
-    """The maximum of each window, and where it was. Source: ONNX MaxPool-22."""
+class Pool(Op):
+    """Base of pooling over windows: the attributes, and the shape that follows from them."""
 
     kernel_shape: tuple[int, ...]
     auto_pad: str = "NOTSET"
     ceil_mode: int = 0
     dilations: tuple[int, ...] | None = None
     pads: tuple[int, ...] | None = None
-    storage_order: int = 0
     strides: tuple[int, ...] | None = None
 
-    def _window(self, x: TensorType) -> Window:
+    def window(self, x: TensorType) -> Window:
+        """The window for this input."""
         return window(
             _spatial(x), self.kernel_shape, self.strides, self.dilations, self.pads, self.auto_pad
         )
 
+    def shape(self, x: TensorType) -> Shape:
+        """``[N, C, *out]``."""
+        return (*x.shape[:2], *self.window(x).out(x.shape[2:], bool(self.ceil_mode)))
+
+
+@operator("MaxPool", since=12)
+@dataclass(frozen=True, slots=True)
+class MaxPool(Pool):
+    """The maximum of each window, and where it was. Source: ONNX MaxPool-22."""
+
+    storage_order: int = 0
+
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
         """``[N, C, *out]``, and as INT64."""
         require_dtype(x, FLOATS | {DType.INT8, DType.UINT8})
-        shape = (*x.shape[:2], *self._window(x).out(x.shape[2:], bool(self.ceil_mode)))
+        shape = self.shape(x)
         return TensorType(x.dtype, shape), TensorType(DType.INT64, shape)
 
     def lower(self, b: Builder, x: Tensor) -> tuple[Tensor, Tensor]:
         """One kernel."""
-        traits, wide = self._window(x.type).traits(), b.cast(x, x.dtype.compute)
+        traits, wide = self.window(x.type).traits(), b.cast(x, x.dtype.compute)
         out = b.outputs[0].shape[2:]
         y, indices = kernels.max_pool(b, wide, traits, out, bool(self.storage_order))
         return b.cast(y, x.dtype), indices
@@ -71,31 +82,19 @@ class MaxPool(Op):
 
 @operator("AveragePool", since=19)
 @dataclass(frozen=True, slots=True)
-class AveragePool(Op):
+class AveragePool(Pool):
     """The mean of each window. Source: ONNX AveragePool-22."""
 
-    kernel_shape: tuple[int, ...]
-    auto_pad: str = "NOTSET"
-    ceil_mode: int = 0
     count_include_pad: int = 0
-    dilations: tuple[int, ...] | None = None
-    pads: tuple[int, ...] | None = None
-    strides: tuple[int, ...] | None = None
-
-    def _window(self, x: TensorType) -> Window:
-        return window(
-            _spatial(x), self.kernel_shape, self.strides, self.dilations, self.pads, self.auto_pad
-        )
 
     def infer(self, x: TensorType) -> TensorType:
         """``[N, C, *out]``."""
         require_dtype(x, FLOATS)
-        out = self._window(x).out(x.shape[2:], bool(self.ceil_mode))
-        return TensorType(x.dtype, (*x.shape[:2], *out))
+        return TensorType(x.dtype, self.shape(x))
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """One kernel."""
-        traits, wide = self._window(x.type).traits(), b.cast(x, x.dtype.compute)
+        traits, wide = self.window(x.type).traits(), b.cast(x, x.dtype.compute)
         out = b.outputs[0].shape[2:]
         y = kernels.average_pool(b, wide, traits, out, bool(self.count_include_pad))
         return b.cast(y, x.dtype)
@@ -103,33 +102,21 @@ class AveragePool(Op):
 
 @operator("LpPool", since=18)
 @dataclass(frozen=True, slots=True)
-class LpPool(Op):
+class LpPool(Pool):
     """The p-norm of each window. Source: ONNX LpPool-22."""
 
-    kernel_shape: tuple[int, ...]
-    auto_pad: str = "NOTSET"
-    ceil_mode: int = 0
-    dilations: tuple[int, ...] | None = None
     p: int = 2
-    pads: tuple[int, ...] | None = None
-    strides: tuple[int, ...] | None = None
-
-    def _window(self, x: TensorType) -> Window:
-        return window(
-            _spatial(x), self.kernel_shape, self.strides, self.dilations, self.pads, self.auto_pad
-        )
 
     def infer(self, x: TensorType) -> TensorType:
         """``[N, C, *out]``."""
         require_dtype(x, FLOATS)
         if self.p < 1:
             raise ShapeError(f"p is {self.p}, must be positive")
-        out = self._window(x).out(x.shape[2:], bool(self.ceil_mode))
-        return TensorType(x.dtype, (*x.shape[:2], *out))
+        return TensorType(x.dtype, self.shape(x))
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """One kernel."""
-        traits, wide = self._window(x.type).traits(), b.cast(x, x.dtype.compute)
+        traits, wide = self.window(x.type).traits(), b.cast(x, x.dtype.compute)
         y = kernels.lp_pool(b, wide, traits, b.outputs[0].shape[2:], self.p)
         return b.cast(y, x.dtype)
 

@@ -20,12 +20,11 @@ from sofie_root.ir import (
     require_equal,
 )
 from sofie_root.ir.dim import floordiv
-from sofie_root.kernels import conv as conv_kernels
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call, cast, constant
 
 from .checks import FLOATS, as_axis, as_dtype, require_dtype
-from .conv import Conv
+from .conv import Convolution
 from .gemm import matmul, matmul_shape, without_zero_point
 
 QUANTISED = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16})
@@ -206,20 +205,8 @@ class QLinearMatMul(Op):
 
 @operator("QLinearConv", since=10)
 @dataclass(frozen=True, slots=True)
-class QLinearConv(Op):
+class QLinearConv(Convolution):
     """Convolution of quantised operands, quantised again. Source: ONNX QLinearConv-10."""
-
-    auto_pad: str = "NOTSET"
-    dilations: tuple[int, ...] | None = None
-    group: int = 1
-    kernel_shape: tuple[int, ...] | None = None
-    pads: tuple[int, ...] | None = None
-    strides: tuple[int, ...] | None = None
-
-    def _conv(self) -> Conv:
-        return Conv(
-            self.auto_pad, self.dilations, self.group, self.kernel_shape, self.pads, self.strides
-        )
 
     def infer(self, *inputs: TensorType) -> TensorType:
         """``[N, O, *out]`` in the dtype of the result's zero point."""
@@ -229,7 +216,7 @@ class QLinearConv(Op):
         _check_result(scale, zero)
         if x_scale.numel != 1 or x_zero.numel != 1:
             raise Refuse("the input must have one scale and one zero point")
-        shape = self._conv().shape(x.shape, w.shape)
+        shape = self.shape(x.shape, w.shape)
         for parameter in (w_scale, w_zero):
             if parameter.numel != 1:
                 require_equal(parameter.numel, shape[1], "one parameter per output channel")
@@ -242,11 +229,8 @@ class QLinearConv(Op):
     def lower(self, b: Builder, *inputs: Tensor) -> Tensor:
         """An integer convolution, then a loop that fuses into its epilogue."""
         x, x_scale, x_zero, w, w_scale, w_zero, scale, zero, *bias = inputs
-        slid = self._conv().window(x.shape, w.shape)
         wide = without_zero_point(b, x, x_zero, -1)
-        weights = without_zero_point(b, w, w_zero, -w.rank)
-        out = b.outputs[0].shape[2:]
-        y = conv_kernels.conv(b, wide, weights, self.group, slid.traits(), out)
+        y = self.convolved(b, wide, without_zero_point(b, w, w_zero, -w.rank))
 
         def body(*i: Any) -> Expr:
             left = _along(x_scale, i, 1)

@@ -22,22 +22,20 @@ DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, 
 _NAMES = {name.lower(): name for name in ACTIVATIONS}
 
 
+@dataclass(frozen=True, slots=True)
 class Recurrent(Op):
-    """What RNN, GRU and LSTM share: all of it but the gates.
+    """Base of RNN, GRU and LSTM: the attributes, and all but what happens in a step."""
 
-    Subclasses are dataclasses with the attributes that are read here.
-    """
-
-    __slots__ = ()
     gates: ClassVar[int]
     default_activations: ClassVar[tuple[str, ...]]
-    direction: str
-    activations: tuple[str, ...] | None
-    activation_alpha: tuple[float, ...] | None
-    activation_beta: tuple[float, ...] | None
-    clip: float
-    hidden_size: int | None
-    layout: int
+
+    activation_alpha: tuple[float, ...] | None = None
+    activation_beta: tuple[float, ...] | None = None
+    activations: tuple[str, ...] | None = None
+    clip: float = 0.0
+    direction: str = "forward"
+    hidden_size: int | None = None
+    layout: int = 0
 
     def _reversed(self) -> tuple[bool, ...]:
         """For each direction whether it runs backwards."""
@@ -127,8 +125,9 @@ class Recurrent(Op):
         """``[seq, batch, I]`` in the type that is computed in."""
         return b.cast(b.transpose(x, (1, 0, 2)) if self.layout else x, x.dtype.compute)
 
-    def _weights(self, b: Builder, w: Tensor, d: int, parts: Sequence[int], name: str) -> Tensor:
+    def _weights(self, b: Builder, w: Tensor, d: int, parts: Sequence[int]) -> Tensor:
         """The transposed matrix of a direction, packed in parts of that many gates."""
+        name = f"{w.buffer}.{d}"
         matrix = b.transpose(direction(b, w, d), (1, 0))
         width = matrix.shape[1]
         assert isinstance(width, int)
@@ -207,14 +206,6 @@ class RNN(Recurrent):
     gates: ClassVar[int] = 1
     default_activations: ClassVar[tuple[str, ...]] = ("Tanh",)
 
-    activation_alpha: tuple[float, ...] | None = None
-    activation_beta: tuple[float, ...] | None = None
-    activations: tuple[str, ...] | None = None
-    clip: float = 0.0
-    direction: str = "forward"
-    hidden_size: int | None = None
-    layout: int = 0
-
     def infer(
         self,
         x: TensorType,
@@ -223,7 +214,7 @@ class RNN(Recurrent):
         bias: TensorType | None = None,
         lengths: TensorType | None = None,
         initial_h: TensorType | None = None,
-    ) -> tuple[TensorType, TensorType]:
+    ) -> tuple[TensorType, ...]:
         """Y and Y_h."""
         y, state = self._check(x, w, r, bias, lengths, [initial_h])
         return TensorType(x.dtype, y), TensorType(x.dtype, state)
@@ -243,67 +234,42 @@ class RNN(Recurrent):
         for d, cell in enumerate(self._cells(w.shape, r.shape)):
             operands = (
                 lengths,
-                self._weights(b, w, d, (1,), f"{w.buffer}.{d}"),
-                self._weights(b, r, d, (1,), f"{r.buffer}.{d}"),
+                self._weights(b, w, d, (self.gates,)),
+                self._weights(b, r, d, self._parts()),
                 self._bias(b, bias, wide, cell.hidden, d),
                 self._state(b, initial_h, d),
             )
-            parts.append(kernels.rnn(b, cell, wide, operands, bool(self.layout)))
+            parts.append(self._run(b, cell, wide, operands))
         return self._outputs(b, parts, x.dtype)
+
+    def _parts(self) -> tuple[int, ...]:
+        """Numbers of gates in whose groups R is packed."""
+        return (self.gates,)
+
+    def _run(
+        self, b: Builder, cell: Cell, x: Tensor, operands: Sequence[Tensor | None]
+    ) -> tuple[Tensor, ...]:
+        return kernels.rnn(b, cell, x, operands, bool(self.layout))
 
 
 @operator("GRU", since=14)
 @dataclass(frozen=True, slots=True)
-class GRU(Recurrent):
+class GRU(RNN):
     """Gated recurrent unit. Source: ONNX GRU-22."""
 
     gates: ClassVar[int] = 3
     default_activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh")
 
-    activation_alpha: tuple[float, ...] | None = None
-    activation_beta: tuple[float, ...] | None = None
-    activations: tuple[str, ...] | None = None
-    clip: float = 0.0
-    direction: str = "forward"
-    hidden_size: int | None = None
-    layout: int = 0
     linear_before_reset: int = 0
 
-    def infer(
-        self,
-        x: TensorType,
-        w: TensorType,
-        r: TensorType,
-        bias: TensorType | None = None,
-        lengths: TensorType | None = None,
-        initial_h: TensorType | None = None,
-    ) -> tuple[TensorType, TensorType]:
-        """Y and Y_h."""
-        y, state = self._check(x, w, r, bias, lengths, [initial_h])
-        return TensorType(x.dtype, y), TensorType(x.dtype, state)
+    def _parts(self) -> tuple[int, ...]:
+        return (3,) if self.linear_before_reset else (2, 1)
 
-    def lower(
-        self,
-        b: Builder,
-        x: Tensor,
-        w: Tensor,
-        r: Tensor,
-        bias: Tensor | None = None,
-        lengths: Tensor | None = None,
-        initial_h: Tensor | None = None,
+    def _run(
+        self, b: Builder, cell: Cell, x: Tensor, operands: Sequence[Tensor | None]
     ) -> tuple[Tensor, ...]:
-        """One kernel per direction."""
-        wide, parts, linear = self._input(b, x), [], bool(self.linear_before_reset)
-        for d, cell in enumerate(self._cells(w.shape, r.shape)):
-            operands = (
-                lengths,
-                self._weights(b, w, d, (3,), f"{w.buffer}.{d}"),
-                self._weights(b, r, d, (3,) if linear else (2, 1), f"{r.buffer}.{d}"),
-                self._bias(b, bias, wide, cell.hidden, d),
-                self._state(b, initial_h, d),
-            )
-            parts.append(kernels.gru(b, cell, wide, operands, bool(self.layout), linear))
-        return self._outputs(b, parts, x.dtype)
+        linear = bool(self.linear_before_reset)
+        return kernels.gru(b, cell, x, operands, bool(self.layout), linear)
 
 
 @operator("LSTM", since=14)
@@ -314,14 +280,7 @@ class LSTM(Recurrent):
     gates: ClassVar[int] = 4
     default_activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh", "Tanh")
 
-    activation_alpha: tuple[float, ...] | None = None
-    activation_beta: tuple[float, ...] | None = None
-    activations: tuple[str, ...] | None = None
-    clip: float = 0.0
-    direction: str = "forward"
-    hidden_size: int | None = None
     input_forget: int = 0
-    layout: int = 0
 
     def infer(
         self,
@@ -333,7 +292,7 @@ class LSTM(Recurrent):
         initial_h: TensorType | None = None,
         initial_c: TensorType | None = None,
         peepholes: TensorType | None = None,
-    ) -> tuple[TensorType, TensorType, TensorType]:
+    ) -> tuple[TensorType, ...]:
         """Y, Y_h and Y_c."""
         y, state = self._check(x, w, r, bias, lengths, [initial_h, initial_c], peepholes)
         last = TensorType(x.dtype, state)
@@ -356,13 +315,13 @@ class LSTM(Recurrent):
         for d, cell in enumerate(self._cells(w.shape, r.shape)):
             operands = (
                 lengths,
-                self._weights(b, w, d, (4,), f"{w.buffer}.{d}"),
-                self._weights(b, r, d, (4,), f"{r.buffer}.{d}"),
+                self._weights(b, w, d, (4,)),
+                self._weights(b, r, d, (4,)),
                 self._bias(b, bias, wide, cell.hidden, d),
                 None if peepholes is None else direction(b, peepholes, d),
                 self._state(b, initial_h, d),
                 self._state(b, initial_c, d),
             )
-            step = kernels.lstm(b, cell, wide, operands, bool(self.layout), bool(self.input_forget))
-            parts.append(step)
+            forget = bool(self.input_forget)
+            parts.append(kernels.lstm(b, cell, wide, operands, bool(self.layout), forget))
         return self._outputs(b, parts, x.dtype)

@@ -137,13 +137,14 @@ class Unique(Op):
         return distinct, places, inverse, numbers
 
 
+@dataclass(frozen=True, slots=True)
 class Cumulative(Op):
-    """Base of CumSum and CumProd; subclasses are dataclasses with the attributes read here."""
+    """Base of CumSum and CumProd: all but how elements join."""
 
-    __slots__ = ()
     kind: ClassVar[str]
-    exclusive: int
-    reverse: int
+
+    exclusive: int = 0
+    reverse: int = 0
 
     def infer(self, x: TensorType, axis: TensorType) -> TensorType:
         """The type of ``x``."""
