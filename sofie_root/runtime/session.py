@@ -60,13 +60,16 @@ def open_header(
 
     Args:
         header: path or text of the header.
-        weights: its weights file; None: the one that the header names, or embedded weights.
+        weights: its weights file; None: the one beside the header, or embedded weights.
         jit: see :func:`~sofie_root.runtime.interpreter.load_library`.
 
     Raises:
         ToolchainError: the header does not compile.
         StorageError: the weights file is missing, damaged, or of another model.
     """
+    if weights is None and isinstance(header, Path):
+        beside = [header.with_suffix(suffix) for suffix in (".dat", ".root")]
+        weights = next((path for path in beside if path.is_file()), None)
     return Session(load_library(header, jit=jit), None if weights is None else str(weights))
 
 

@@ -1,0 +1,137 @@
+"""From a model to its results: generated headers through both engines, every kind of weights."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import sofie_root
+from sofie_root.errors import StorageError, ToolchainError
+from sofie_root.runtime.interpreter import Engine
+from sofie_root.runtime.session import open_header
+
+RNG = np.random.default_rng(11)
+W1, B1 = RNG.standard_normal((5, 16)).astype(np.float32), RNG.standard_normal(16).astype(np.float32)
+W2 = RNG.standard_normal((16, 2)).astype(np.float32)
+
+
+@pytest.fixture(params=["cling", "compiler"])
+def jit(request: pytest.FixtureRequest) -> Engine:
+    engine: Engine = request.param
+    return engine
+
+
+def save(path: Path, scale: float = 1) -> Path:
+    """scale relu(x w1 + b1) w2 with x [N, 5]; and a second output, its hidden layer."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]),
+        helper.make_node("Relu", ["h"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "w2"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mlp",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 5])],
+        [
+            helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["N", None])
+            for n in ("y", "hidden")
+        ],
+        [
+            numpy_helper.from_array(a, n)
+            for n, a in {"w1": W1, "b1": B1, "w2": np.float32(scale) * W2}.items()
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> sofie_root.Model:
+    return sofie_root.load(save(tmp_path_factory.mktemp("model") / "mlp.onnx"))
+
+
+def expected(x: np.ndarray, scale: float = 1) -> tuple[np.ndarray, np.ndarray]:
+    hidden = np.maximum(x @ W1 + B1, 0)
+    return hidden @ (np.float32(scale) * W2), hidden
+
+
+def check(session: Any, scale: float = 1) -> None:
+    for n in (1, 7, 1, 33):
+        x = RNG.standard_normal((n, 5)).astype(np.float32)
+        for found, wanted in zip(session(x), expected(x, scale), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_session_of_a_model(model: sofie_root.Model, jit: Engine) -> None:
+    session = model.session(jit)
+    assert isinstance(session, sofie_root.Session)
+    check(session)
+    check(session.clone())
+
+
+def test_two_models_of_one_name(model: sofie_root.Model, jit: Engine, tmp_path: Path) -> None:
+    other = sofie_root.load(save(tmp_path / "mlp.onnx", scale=3)).session(jit)
+    session = model.session(jit)
+    check(other, scale=3)
+    check(session)
+
+
+@pytest.mark.parametrize("standalone", [True, False])
+@pytest.mark.parametrize("weights", ["dat", "root", "embedded"])
+def test_generated_header(
+    model: sofie_root.Model, jit: Engine, tmp_path: Path, weights: Any, standalone: bool, root: Any
+) -> None:
+    if weights == "root" and jit == "compiler":
+        pytest.skip("needs ROOT's include folder and libraries")
+    path = model.generate(tmp_path / "net.hxx", weights=weights, standalone=standalone)
+    check(open_header(path, jit=jit))
+
+
+def test_weights_of_another_model(model: sofie_root.Model, jit: Engine, tmp_path: Path) -> None:
+    path = model.generate(tmp_path / "net.hxx")
+    other = sofie_root.load(save(tmp_path / "other.onnx", scale=2)).generate(tmp_path / "other.hxx")
+    assert open_header(path, jit=jit) is not None
+    shutil.copy(other.with_suffix(".dat"), tmp_path / "wrong.dat")
+    with pytest.raises(StorageError, match=r"wrong\.dat"):
+        open_header(path, weights=tmp_path / "wrong.dat", jit=jit)
+    (tmp_path / "cut.dat").write_bytes(path.with_suffix(".dat").read_bytes()[:100])
+    with pytest.raises(StorageError, match=r"cut\.dat"):
+        open_header(path, weights=tmp_path / "cut.dat", jit=jit)
+
+
+def test_a_wrong_number_is_an_exception(
+    model: sofie_root.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The self-test compares with the model's own example."""
+    example = model.example
+    assert example is not None
+    wrong = replace(example, outputs={name: value + 1 for name, value in example.outputs.items()})
+    monkeypatch.setattr(sofie_root.Model, "example", wrong)
+    with pytest.raises(ToolchainError, match="self-test failed"):
+        model.session("compiler")
+
+
+def test_data_frame_equals_numpy_bit_for_bit(
+    model: sofie_root.Model, jit: Engine, root: Any
+) -> None:
+    session = model.session(jit)
+    events = 300
+    columns = [f"c{k}" for k in range(5)]
+    df = root.RDataFrame(events)
+    for k, column in enumerate(columns):
+        df = df.Define(column, f"float(std::sin(rdfentry_ * {k + 1}))")
+    arrays = df.AsNumpy(columns)
+    x = np.stack([arrays[c] for c in columns], axis=1)
+    df = sofie_root.define(df, "out", session, columns)
+    found = df.AsNumpy(["out_y", "out_hidden"])
+    for k in range(events):
+        y, hidden = session(x[k : k + 1])
+        np.testing.assert_array_equal(np.asarray(found["out_y"][k]), y[0])
+        np.testing.assert_array_equal(np.asarray(found["out_hidden"][k]), hidden[0])
