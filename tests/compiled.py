@@ -8,12 +8,12 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.codegen.session import WeightsKind
+from sofie_root.codegen.header import WeightsKind
 from sofie_root.config import include_dir
 from sofie_root.ir.dim import Symbol
 from sofie_root.model import Model
@@ -42,7 +42,7 @@ class Compiled:
         folder: Path,
         compiler: str = "g++",
         flags: Sequence[str] = FLAGS,
-        weights: WeightsKind = "embedded",
+        weights: Literal["dat", "embedded"] = "embedded",
     ) -> None:
         self.models = list(models)
         source = self._source(folder, weights)
@@ -56,7 +56,7 @@ class Compiled:
             raise AssertionError(f"{' '.join(command)}\n{done.stderr[:8000]}")
         self.library = ctypes.CDLL(os.fspath(library), mode=os.RTLD_LOCAL | os.RTLD_NOW)
 
-    def _source(self, folder: Path, weights: WeightsKind) -> str:
+    def _source(self, folder: Path, weights: Literal["dat", "embedded"]) -> str:
         parts = []
         for k, model in enumerate(self.models):
             path = folder / f"case_{k}.hxx"
