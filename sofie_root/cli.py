@@ -17,7 +17,7 @@ from . import config
 from .errors import SofieError
 
 if TYPE_CHECKING:
-    from .codegen.session import WeightsKind
+    from .codegen.header import WeightsKind
     from .ir import Dim
     from .model import InspectReport, Model
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from . import frontends, ops
 from .backends.names import identifier
-from .codegen import session as codegen
+from .codegen import header as codegen
 from .config import VERSION
 from .errors import InputError, ModelError
 from .ir import Graph, TensorType, infer_types

@@ -59,6 +59,7 @@ class CpuPrinter:
         pointers: C++ text of the pointer to each buffer.
         headers: kernel headers used so far.
         traits: trait structs used so far, text to name.
+        structs: names of types at namespace scope.
     """
 
     schedule: Schedule
@@ -66,6 +67,7 @@ class CpuPrinter:
     pointers: dict[str, str]
     headers: set[str] = field(default_factory=set)
     traits: dict[str, str] = field(default_factory=dict)
+    structs: Names = field(default_factory=Names)
     _serial: dict[str, int] = field(default_factory=dict)
 
     def _fresh(self, stem: str) -> str:
@@ -83,16 +85,17 @@ class CpuPrinter:
         if isinstance(step, Kernel):
             return self._kernel(k, step)
         if isinstance(step, Bind):
-            value = text.expression(_flatten_expr(step.value, self.schedule), self._scope())
+            value = text.expression(_flatten_expr(step.value, self.schedule), self.scope())
             name = self.names.name(step.symbol, step.symbol.name)
             why = string_literal(f"{', '.join(step.origin)}: {step.symbol}")
             return [f"const std::ptrdiff_t {name} = sofie::size({value}, {why});"]
         assert isinstance(step, Check)
-        a, b = text.dim(step.a, self._scope()), text.dim(step.b, self._scope())
+        a, b = text.dim(step.a, self.scope()), text.dim(step.b, self.scope())
         why = string_literal(f"{step.why}: {step.a} == {step.b}")
         return [f"sofie::check_equal({a}, {b}, {why});"]
 
-    def _scope(self) -> Scope:
+    def scope(self) -> Scope:
+        """The size symbols that have a value so far, and all buffers."""
         known: dict[Atom, str] = {}
         symbols = list(self.schedule.symbols)
         symbols += [s.symbol for s in self.schedule.steps if isinstance(s, Bind)]
@@ -104,7 +107,7 @@ class CpuPrinter:
     # -- nests -----------------------------------------------------------------------------------------
     def _nest(self, nest: Nest) -> list[str]:
         lines = [f"// {comment(', '.join(nest.origin))}"]
-        scope = self._scope()
+        scope = self.scope()
         pointers = dict(scope.pointers)
         for name in nest.locals:
             pointers[name] = self.names.name(("local", name), name)
@@ -264,7 +267,7 @@ class CpuPrinter:
     # -- kernels -----------------------------------------------------------------------------------------
     def _kernel(self, k: int, kernel: Kernel) -> list[str]:
         self.headers.add(kernel.spec.header)
-        scope = self._scope()
+        scope = self.scope()
         templates = []
         if kernel.traits:
             templates.append(self._trait(kernel.spec.name, kernel.traits))
@@ -312,7 +315,7 @@ class CpuPrinter:
                 lines.append(f"static constexpr {kind} {key} = {_trait_value(value)};")
         body = "\n".join(INDENT + line for line in lines)
         if body not in self.traits:
-            self.traits[body] = self.names.fresh(f"{name}_traits")
+            self.traits[body] = self.structs.fresh(f"{name}_traits")
         return self.traits[body]
 
     def _epilogue(self, kernel: Kernel) -> str:
@@ -323,7 +326,7 @@ class CpuPrinter:
         if kernel.epilogue is None:
             params = "".join(", std::size_t" for _ in names)
             return f"[](auto acc{params}, auto) SOFIE_INLINE {{ return acc; }}"
-        scope = self._scope()
+        scope = self.scope()
         variables: dict[Atom, str] = dict(scope.variables)
         mapping: dict[Atom, Dim] = {}
         lane = None

@@ -6,16 +6,16 @@ import re
 import unicodedata
 
 _KEYWORDS = """
-EOF Full INFINITY Inputs NAN NULL Outputs Partial Scalar Session TMVA Weights acc alignas alignof
-and and_eq arena asm assert auto batch bitand bitor bool break case catch char char16_t char32_t
-class co_await co_return co_yield compl concept const const_cast consteval constexpr constinit
-continue decltype default delete do double dynamic_cast else enum errno explicit export extern
-false file float for friend goto i386 if infer infer_to inline int lane linux long main mutable
-namespace new noexcept not not_eq nullptr operator or or_eq output output_shape path prepare
-private protected public register reinterpret_cast requires return row short signed sizeof sofie
-static static_assert static_cast std stderr stdin stdout struct switch template this thread_local
-throw true try typedef typeid typename union unix unsigned using virtual void volatile w wchar_t
-while xor xor_eq
+EOF Full INFINITY Inputs NAN NULL Outputs Partial Scalar Session TMVA Weights acc again alignas
+alignof and and_eq arena asm assert auto batch bitand bitor bool break case catch char char16_t
+char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
+constinit continue decltype default delete do double dynamic_cast else enum errno explicit export
+extern false file float for friend goto i386 if infer infer_to inline int iteration lane linux
+long main mutable namespace new noexcept not not_eq nullptr operator or or_eq output output_shape
+path prepare private protected public register reinterpret_cast requires return row short signed
+sizeof sofie static static_assert static_cast std stderr stdin stdout struct switch template this
+thread_local throw trips true try typedef typeid typename union unix unsigned using virtual void
+volatile w wchar_t while xor xor_eq
 """
 KEYWORDS = frozenset(_KEYWORDS.split())
 """C++ keywords, and names that generated code uses for its own things."""

@@ -29,7 +29,7 @@ from sofie_root.ir.dim import (
 )
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
-from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load
+from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
          "eq": "==", "ne": "!="}  # fmt: skip
@@ -157,6 +157,8 @@ def expression(e: Expr, scope: Scope) -> str:
         return literal(e.value, e.dtype)
     if isinstance(e, Acc):
         return "acc"
+    if isinstance(e, ResultSize):
+        return f"{scope.pointers[e.control]}_{e.k}_.dims[{e.axis}]"
     if isinstance(e, Index):
         return f"static_cast<std::int64_t>({dim(e.dim, scope)})"
     if isinstance(e, Load):
@@ -212,7 +214,9 @@ def _load(e: Load, scope: Scope) -> str:
             size = f"static_cast<std::size_t>({dim(stride, inner)})"
             return f"sofie::gather({pointer(name, rest, inner)}, {size}, {tag})"
     text = dim(at, scope.scalar("lane"))
-    return f"sofie::lanes({tag}, [&](std::ptrdiff_t lane) SOFIE_INLINE {{ return {name}[{text}]; }})"
+    return (
+        f"sofie::lanes({tag}, [&](std::ptrdiff_t lane) SOFIE_INLINE {{ return {name}[{text}]; }})"
+    )
 
 
 def _depends(d: Dim, var: Symbol) -> bool:

@@ -1,49 +1,52 @@
-"""Prints the header: description, weights, and the Session struct in the order of DESIGN.md's contract."""
+"""Prints a Session: its description, ``infer`` and ``infer_to``, its arena and sizes.
+
+The bodies of control flow are printed as structs of their own, which know only ``infer_to``.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sofie_root.backends import text
 from sofie_root.backends.cpu import INDENT, CpuPrinter
-from sofie_root.backends.names import KEYWORDS, Names, comment, identifier, string_literal
+from sofie_root.backends.names import KEYWORDS, Names, comment, string_literal
 from sofie_root.backends.text import Scope
 from sofie_root.ir.dim import Atom, Dim, Poly, Symbol, single_atom, size_symbols
-from sofie_root.lowering.memory import offset_symbol, typical
+from sofie_root.lowering.memory import offset_symbol
 from sofie_root.lowering.schedule import Schedule
-from sofie_root.program.program import Bind, Buffer, Check, Kernel
-from sofie_root.storage import weights as weights_file
+from sofie_root.program.program import Bind, Branch, Buffer, Check, Fetch, Repeat
 
-from .bundle import bundle
-
-WeightsKind = Literal["dat", "root", "embedded"]
-INTEGER_CALL = re.compile(r"sofie::(add|sub|mul|div|bit_\w+|shift_\w+)\(")
-"""What ``integer.hxx`` is for; indices use it too, where no tensor has integers."""
+from .control import Body, Control
 
 UNKNOWN = "std::numeric_limits<std::int64_t>::min()"
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A generated header and what goes with it.
+@dataclass(slots=True)
+class Shared:
+    """What all structs of one header share.
 
     Attributes:
-        text: the header.
-        namespace: C++ namespace of the Session.
-        constants: arrays by the names that the header asks for; written to ``.dat`` or ``.root``.
-        model_hash: 32 bytes that tie header and weights together.
+        headers: kernel headers that are used.
+        traits: trait structs, text to name.
+        structs: names of types at namespace scope.
+        members: names of the members of Weights.
+        constants: array and C++ element type by member of Weights.
+        weights_key: C++ expression of what ``sofie::shared_weights`` is asked for.
+        weights_default: the weights file that a Session opens if it is told none (None: embedded).
     """
 
-    text: str
-    namespace: str
-    constants: dict[str, npt.NDArray[Any]]
-    model_hash: bytes
+    weights_key: str = ""
+    weights_default: str | None = None
+    headers: set[str] = field(default_factory=set)
+    traits: dict[str, str] = field(default_factory=dict)
+    structs: Names = field(default_factory=lambda: Names(KEYWORDS))
+    members: Names = field(default_factory=lambda: Names(KEYWORDS))
+    constants: dict[str, tuple[npt.NDArray[Any], str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,52 +59,25 @@ class Port:
     dynamic: bool = False
 
 
-def generate(
-    schedule: Schedule,
-    *,
-    stem: str,
-    weights: WeightsKind = "dat",
-    standalone: bool = True,
-    version: str = "",
-    source: str = "",
-    namespace: str | None = None,
-) -> Header:
-    """The header of a scheduled model.
+class Struct:
+    """The printer of one struct: the Session, or a body of control flow.
 
     Args:
-        schedule: what to print.
-        stem: file stem of the header; names the weights file and the namespace.
-        weights: where the weights are: beside the header in ``stem.dat`` or ``stem.root``, or in it.
-        standalone: inline the kernels that are used, else ``#include <sofie/...>``.
-        version: version of sofie_root, for the first line.
-        source: provenance, for the first line.
-        namespace: namespace of the Session; made from the stem if not given.
-
-    Returns:
-        The header's text and the constants that belong to it. The same input gives the same bytes.
+        schedule: what the struct computes.
+        shared: what it shares with the other structs of the header.
+        name: name of the struct.
+        body: whether it is a body of control flow: it has no ``infer`` and no description, its results
+            are ``sofie::Result``, and it gets the weights with every call.
     """
-    return _Writer(schedule, stem, weights, standalone, version, source, namespace).header()
 
-
-class _Writer:
     def __init__(
-        self,
-        schedule: Schedule,
-        stem: str,
-        weights: WeightsKind,
-        standalone: bool,
-        version: str,
-        source: str,
-        namespace: str | None,
+        self, schedule: Schedule, shared: Shared, name: str = "Session", body: bool = False
     ) -> None:
         self.schedule = schedule
+        self.shared = shared
+        self.name = name
+        self.is_body = body
         self.program = schedule.program
-        self.stem = stem
-        self.weights = weights
-        self.standalone = standalone
-        self.version = version
-        self.source = source
-        self.namespace = namespace or f"TMVA_SOFIE_{identifier(stem) if stem else 'model'}"
         self.names = Names(KEYWORDS)
         self.sizes = {symbol: self.names.fresh(symbol.name) for symbol in schedule.symbols}
         for symbol, public in self.sizes.items():
@@ -116,137 +92,102 @@ class _Writer:
                 public,
                 self.names.name(buffer, public),
                 self.program.buffers[buffer],
-                not known.issuperset(size_symbols(self.program.buffers[buffer].shape)),
+                body or not known.issuperset(size_symbols(self.program.buffers[buffer].shape)),
             )
             for public, buffer in self.program.outputs.items()
         ]
-        self.constants = {
-            name: self.names.name(name, name)
-            for name, buffer in self.program.buffers.items()
-            if buffer.kind == "constant" and self.program.constants[name].size
-        }
-        for name, buffer in self.program.buffers.items():
-            if buffer.kind == "arena":
-                self.names.name(name, name)
-        pointers = {name: self.names[name] for name in self.program.buffers if name in self.names}
-        pointers |= {name: f"w.{cpp}" for name, cpp in self.constants.items()}
-        pointers |= {
-            name: f"static_cast<const {b.dtype.cpp}*>(nullptr)"
-            for name, b in self.program.buffers.items()
-            if b.kind == "constant" and name not in self.constants
-        }
+        self.controls = self._controls()
         self.printer = CpuPrinter(
-            schedule, self.names, pointers, {"session.hxx", "weights.hxx", "math.hxx"}
+            schedule, self.names, self._pointers(), shared.headers, shared.traits, shared.structs
         )
-        if any(b.dtype.compute is not b.dtype for b in self.program.buffers.values()):
-            self.printer.headers.add("half.hxx")
-
-    # -- the parts, in output order ----------------------------------------------------------------------
-    def header(self) -> Header:
+        self.nested: list[Struct] = []
+        self._add_bodies()
         for symbol in self.bound:
             self.names.name(symbol, "size_" + symbol.name)
-        body = self._body()
-        if any(INTEGER_CALL.search(line) for line in body):
-            self.printer.headers.add("integer.hxx")
-        constants = {cpp: self.program.constants[n] for n, cpp in sorted(self.constants.items())}
-        model_hash = weights_file.model_hash(constants, "\n".join([self.namespace, *body]))
-        if self.weights == "root":
-            self.printer.headers.add("weights_root.hxx")
-        if self.standalone:
-            code, kernels = bundle(self.printer.headers)
-            prelude = [code]
-            alias = [f"namespace sofie = ::{kernels};"]
-        else:
-            prelude = [f"#include <sofie/{name}>" for name in sorted(self.printer.headers)] + [""]
-            alias = ["namespace sofie = ::sofie;"]
-        lines = [*self._first_lines(), *self._includes(), *prelude]
-        lines += [f"namespace {self.namespace} {{", "", *alias, ""]
-        for struct, name in self.printer.traits.items():
-            lines += [f"struct {name} {{", struct, "};", ""]
-        if self.constants:
-            lines += [*self._weights(model_hash.hex(), constants, model_hash), ""]
-        lines += self._session(body)
-        lines += ["", f"}}  // namespace {self.namespace}", "", f"#endif  // {self._guard()}", ""]
-        return Header("\n".join(lines), self.namespace, constants, model_hash)
+        dtypes = {b.dtype for b in self.program.buffers.values()}
+        shared.headers |= {"session.hxx", "math.hxx"}
+        shared.headers |= {"integer.hxx"} if any(d.is_integer for d in dtypes) else set()
+        shared.headers |= {"half.hxx"} if any(d.compute is not d for d in dtypes) else set()
+        self.body = self._body()
 
-    def _guard(self) -> str:
-        return f"{self.namespace.upper()}_HXX"
+    def _pointers(self) -> dict[str, str]:
+        """C++ text of the pointer to each buffer."""
+        pointers: dict[str, str] = {}
+        for name, buffer in self.program.buffers.items():
+            if buffer.kind == "constant":
+                array = self.program.constants[name]
+                if array.size:
+                    member = self.shared.members.fresh(name)
+                    self.shared.constants[member] = array, buffer.dtype.cpp
+                    pointers[name] = f"w.{member}"
+                else:
+                    pointers[name] = f"static_cast<const {buffer.dtype.cpp}*>(nullptr)"
+            elif buffer.kind == "results":
+                pointers[name] = self.controls[name]
+            else:
+                pointers[name] = self.names.name(name, name)
+        return pointers
 
-    def _first_lines(self) -> list[str]:
-        where = {
-            "dat": f"Weights: {self.stem}.dat",
-            "root": f"Weights: {self.stem}.root",
-            "embedded": "Weights: embedded",
-        }[self.weights]
-        if not self.constants:
-            where = "Weights: none"
-        total = self.schedule.plan.total
-        size = _bytes(total) if isinstance(total, int) else f"{comment(str(total))} bytes"
+    @property
+    def reads_weights(self) -> bool:
+        """Whether this struct, or a body inside it, reads constants."""
+        return _uses(self.body, "w")
+
+    # -- control flow ------------------------------------------------------------------------------------
+    def _controls(self) -> dict[str, str]:
+        """The stem of the members that belong to each branch and repetition."""
+        return {
+            step.name: self.names.fresh(step.origin[0] if step.origin else "control")
+            for step in self.schedule.steps
+            if isinstance(step, Branch | Repeat)
+        }
+
+    def _add_bodies(self) -> None:
+        self.calls: dict[str, Control] = {}
+        for step in self.schedule.steps:
+            if not isinstance(step, Branch | Repeat):
+                continue
+            self.shared.headers.add("control.hxx")
+            stem = self.controls[step.name]
+            kinds = ("then", "else") if isinstance(step, Branch) else ("body",)
+            bodies = []
+            for kind, schedule in zip(kinds, self.schedule.bodies[step.name], strict=True):
+                struct = Struct(
+                    schedule, self.shared, self.shared.structs.fresh(f"{stem}_{kind}"), True
+                )
+                self.nested.append(struct)
+                bodies.append(Body(struct.name, f"{stem}_{kind}_", schedule, struct.reads_weights))
+            self.calls[step.name] = Control(step, stem, tuple(bodies))
+
+    # -- the struct, in output order ---------------------------------------------------------------------
+    def lines(self) -> list[str]:
+        """The struct, after those of the bodies inside it."""
+        lines = [line for struct in self.nested for line in [*struct.lines(), ""]]
+        if self.is_body:
+            return [
+                *lines,
+                f"/// A body of control flow: {comment(self.program.name)}.",
+                f"struct {self.name} {{",
+                *_indent(self._constructor_of_body()),
+                "",
+                *_indent(self._infer_to()),
+                "",
+                *_indent(self._prepare()),
+                " private:",
+                *_indent(self._members()),
+                "};",
+            ]
         return [
-            f"// Generated by sofie_root {self.version} from {comment(self.source)}. {comment(where)}. "
-            f"Arena {size}. Do not edit.",
-            "// Needs C++17 and the standard library"
-            + (
-                ", and ROOT to read the weights."
-                if self.weights == "root" and self.constants
-                else "."
-            ),
-        ]
-
-    def _includes(self) -> list[str]:
-        names = ["algorithm", "array", "cstddef", "cstdint", "limits", "memory", "stdexcept", "string",
-                 "tuple", "vector"]  # fmt: skip
-        guard = self._guard()
-        return [f"#ifndef {guard}", f"#define {guard}", "", *(f"#include <{n}>" for n in names), ""]
-
-    def _weights(
-        self, hash_text: str, constants: dict[str, npt.NDArray[Any]], model_hash: bytes
-    ) -> list[str]:
-        lines: list[str] = []
-        if self.weights == "embedded":
-            image = weights_file.dat_bytes(constants, model_hash)
-            words = np.frombuffer(image + b"\0" * (-len(image) % 8), dtype="<u8")
-            lines += [f"alignas(64) inline constexpr std::uint64_t kImage[{len(words)}] = {{"]
-            for k in range(0, len(words), 6):
-                lines.append(INDENT + " ".join(f"0x{int(v):x}u," for v in words[k : k + 6]))
-            lines += ["};", ""]
-            opened = f"file(reinterpret_cast<const unsigned char*>(kImage), {len(image)}, kHash)"
-        elif self.weights == "root":
-            opened = "file(path, kHash, sofie::read_root_weights)"
-        else:
-            opened = "file(path, kHash)"
-        lines += [
-            "/// The constants of the model, packed for the kernels that read them; shared by all Sessions.",
-            "struct Weights {",
-            f'{INDENT}static constexpr const char* kHash = "{hash_text}";',
-            f"{INDENT}sofie::WeightsFile file;",
-        ]
-        by_cpp = {cpp: self.program.buffers[n] for n, cpp in self.constants.items()}
-        for cpp, array in constants.items():
-            shape = ", ".join(map(str, array.shape))
-            lines.append(f"{INDENT}const {by_cpp[cpp].dtype.cpp}* {cpp};  // [{shape}]")
-        inits = [opened]
-        for cpp, array in constants.items():
-            shape = ", ".join(map(str, array.shape))
-            inits.append(f'{cpp}(file.tensor<{by_cpp[cpp].dtype.cpp}>("{cpp}", {{{shape}}}))')
-        argument = "/*path*/" if self.weights == "embedded" else "path"
-        lines += ["", f"{INDENT}explicit Weights(const std::string& {argument})"]
-        lines += [f"{INDENT * 3}{':' if k == 0 else ' '} {t}{',' if k < len(inits) - 1 else ' {}'}"
-                  for k, t in enumerate(inits)]  # fmt: skip
-        lines += ["};"]
-        return lines
-
-    def _session(self, body: list[str]) -> list[str]:
-        return [
+            *lines,
             "/// Runs the model. One thread at a time uses a Session; Sessions share the weights.",
-            "struct Session {",
+            f"struct {self.name} {{",
             *_indent(self._description()),
             "",
             *_indent(self._constructor()),
             "",
             *_indent(self._infer()),
             "",
-            *_indent(self._infer_to(body)),
+            *_indent(self._infer_to()),
             "",
             *_indent(self._output_shape()),
             "",
@@ -255,6 +196,11 @@ class _Writer:
             *_indent(self._members()),
             "};",
         ]
+
+    def _constructor_of_body(self) -> list[str]:
+        total = self.schedule.plan.total
+        arena = f" : arena_({total})" if isinstance(total, int) and total else ""
+        return [f"{self.name}(){arena} {{}}"]
 
     def _description(self) -> list[str]:
         symbols = self.schedule.symbols
@@ -294,24 +240,16 @@ class _Writer:
     def _constructor(self) -> list[str]:
         total = self.schedule.plan.total
         init = []
-        if self.constants:
-            # A relative path is looked for beside the header too.
-            found = "sofie::find_weights(weights, __FILE__)"
-            key = string_literal(self.namespace) if self.weights == "embedded" else found
-            init.append(f"w_(sofie::shared_weights<Weights>({key}))")
+        argument = f"const std::string& /*weights*/ = {string_literal('')}"
+        if self.reads_weights:
+            init.append(f"w_(sofie::shared_weights<Weights>({self.shared.weights_key}))")
+            if self.shared.weights_default is not None:
+                default = string_literal(self.shared.weights_default)
+                argument = f"const std::string& weights = {default}"
         if isinstance(total, int) and total:
             init.append(f"arena_({total})")
         start = (" : " + ", ".join(init)) if init else ""
-        if not self.constants:
-            return [
-                f"explicit Session(const std::string& /*weights*/ = {string_literal('')}){start} {{}}"
-            ]
-        if self.weights == "embedded":
-            return [
-                f"explicit Session(const std::string& /*weights*/ = {string_literal('')}){start} {{}}"
-            ]
-        default = string_literal(f"{self.stem}.{self.weights}")
-        return [f"explicit Session(const std::string& weights = {default}){start} {{}}"]
+        return [f"explicit {self.name}({argument}){start} {{}}"]
 
     def _parameters(self) -> list[str]:
         sizes = [f"std::size_t {name}" for name in self.sizes.values()]
@@ -342,10 +280,17 @@ class _Writer:
             lines.append(f"{INDENT}return {result}({moved});")
         return [*lines, "}"]
 
-    def _infer_to(self, body: list[str]) -> list[str]:
+    def _infer_to(self) -> list[str]:
         parameters = self._parameters()
+        if self.is_body and self.reads_weights:
+            parameters.insert(0, "const Weights& w")
         for port in self.outputs:
             kind = _element(port.buffer)
+            if self.is_body:
+                rank = len(port.buffer.shape)
+                kind = f"sofie::Result<{port.buffer.dtype.cpp}, {rank}>"
+                parameters.append(f"{kind}& {port.cpp}_result")
+                continue
             parameters.append(
                 f"std::vector<{kind}>& {port.cpp}_result"
                 if port.dynamic
@@ -355,7 +300,7 @@ class _Writer:
             "/// Into the caller's memory, which must not overlap the inputs; no allocation once warm."
         ]
         lines += [f"void infer_to({', '.join(parameters)}) {{"]
-        return [*lines, *_indent(body), "}"]
+        return [*lines, *_indent(self.body), "}"]
 
     def _body(self) -> list[str]:
         """The statements of ``infer_to``."""
@@ -364,12 +309,16 @@ class _Writer:
         grown: set[str] = set()
         waiting = [p.buffer.name for p in self.outputs if p.dynamic]
         waiting += list(self.schedule.plan.growing)
+        for name in waiting:
+            if ready.issuperset(size_symbols([self.program.buffers[name].numel])):
+                grown.add(name)
+                steps += self._grow(name)
         for k, step in enumerate(self.schedule.steps):
             if isinstance(step, Bind):
                 ready.add(step.symbol)
             if not isinstance(step, Bind | Check):
                 steps.append("")
-            steps += self.printer.step(k)
+            steps += self._step(k)
             for name in waiting:
                 needs = size_symbols([self.program.buffers[name].numel])
                 if name not in grown and ready.issuperset(needs):
@@ -381,7 +330,7 @@ class _Writer:
         for k, symbol in enumerate(self.sizes):
             if _uses(steps, self.names[symbol]):
                 lines.append(f"const std::ptrdiff_t {self.names[symbol]} = sizes_[{k}];")
-        if self.constants and _uses(steps, "w"):
+        if not self.is_body and _uses(steps, "w"):
             lines.append("const Weights& w = *w_;")
         offsets = self.schedule.plan.offsets
         for name, offset in sorted(offsets.items()):
@@ -394,7 +343,27 @@ class _Writer:
         lines += [f"static_cast<void>({name});" for name in unused]
         first = len(self.sizes)
         bound = [f"sizes_[{first + k}] = {self.names[s]};" for k, s in enumerate(self.bound)]
-        return lines + steps + bound
+        return lines + steps + bound + self._result_dims()
+
+    def _step(self, k: int) -> list[str]:
+        step = self.schedule.steps[k]
+        scope = self.printer.scope()
+        if isinstance(step, Branch | Repeat):
+            return self.calls[step.name].call(scope)
+        if isinstance(step, Fetch):
+            return self.calls[step.control].fetch(step, self.program.buffers[step.output], scope)
+        return self.printer.step(k)
+
+    def _result_dims(self) -> list[str]:
+        """Dimensions of what a body gives."""
+        if not self.is_body:
+            return []
+        scope = self.printer.scope()
+        return [
+            f"{port.cpp}_result.dims[{axis}] = {text.dim(d, scope)};"
+            for port in self.outputs
+            for axis, d in enumerate(port.buffer.shape)
+        ]
 
     def _slot(self, name: str) -> int:
         return self._symbolic().index(name)
@@ -406,10 +375,10 @@ class _Writer:
         """Memory for a temporary or output whose size has just become known."""
         buffer = self.program.buffers[name]
         cpp = self.names[name]
-        count = f"static_cast<std::size_t>({text.dim(buffer.numel, self.printer._scope())})"
+        count = f"static_cast<std::size_t>({text.dim(buffer.numel, self.printer.scope())})"
         if buffer.kind == "output":
             data = f"{cpp}_result.data()"
-            if buffer.dtype.cpp == "bool":
+            if buffer.dtype.cpp == "bool" and not self.is_body:
                 data = f"reinterpret_cast<bool*>({data})"
             return [f"{cpp}_result.resize({count});", f"{buffer.dtype.cpp}* const {cpp} = {data};"]
         slot = list(self.schedule.plan.growing).index(name)
@@ -444,8 +413,10 @@ class _Writer:
         lines: list[str] = []
         symbols = self.schedule.symbols
         symbolic = self._symbolic()
-        if self.constants:
+        if self.reads_weights and not self.is_body:
             lines.append("std::shared_ptr<const Weights> w_;")
+        for control in self.calls.values():
+            lines += control.members()
         if self.schedule.plan.offsets:
             lines.append("sofie::Arena arena_;")
         count = len(symbols) + len(self.bound)
@@ -507,10 +478,4 @@ def _indent(lines: Sequence[str]) -> list[str]:
     return [INDENT + line if line else line for line in lines]
 
 
-def _bytes(count: int) -> str:
-    if count < 1000:
-        return f"{count} B"
-    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
-
-
-__all__ = ["Header", "Kernel", "generate", "typical"]
+__all__ = ["Port", "Shared", "Struct"]

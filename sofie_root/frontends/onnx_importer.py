@@ -32,6 +32,7 @@ from sofie_root.ir import (
 from sofie_root.ir.types import MAX_KNOWN_VALUES
 from sofie_root.passes.fold import evaluate_node, known_array
 
+from .onnx_control import import_control
 from .onnx_node import (
     NEWEST_OPSET,
     RawNode,
@@ -75,6 +76,8 @@ class Scope:
         origin: the model's node that is being expanded, None in the model's own graph.
         calls: functions being expanded, to find recursion.
         parent: the enclosing scope of a branch.
+        captures: whether the parent belongs to the graph around this one, so that what is read from
+            there becomes an input.
     """
 
     opsets: Mapping[str, int]
@@ -86,6 +89,7 @@ class Scope:
     origin: str | None = None
     calls: tuple[FunctionKey, ...] = ()
     parent: Scope | None = None
+    captures: bool = False
 
     def has(self, name: str) -> bool:
         """Whether the name is known here or in an enclosing scope."""
@@ -114,6 +118,7 @@ class Importer:
         self.reader = reader
         self.functions = functions
         self.file = file
+        self.outer: Importer | None = None
         self.refusals: dict[Refusal, None] = {}
         self.unknown: set[str] = set()
         self._aliases: dict[str, str] = {}
@@ -189,7 +194,78 @@ class Importer:
             return value
         if scope.parent is None:
             raise ModelError(f"reads {name!r}, which nothing writes")
+        if scope.captures:
+            return self._capture(name, scope.parent)
         return self._read(name, scope.parent)
+
+    def _capture(self, name: str, scope: Scope) -> str | None:
+        """A value of the graph around this body: a constant is shared, anything else an input."""
+        assert self.outer is not None
+        value = self.outer._read(name, scope)
+        if value is None or value in self.graph.types:
+            return value
+        around = self.outer.graph
+        if value in self.outer.unknown:
+            self.unknown.add(value)
+            return value
+        self.graph.types[value] = around.types[value]
+        if value in around.constants:
+            self.graph.constants[value] = around.constants[value]
+        else:
+            self.graph.inputs = (*self.graph.inputs, value)
+        return value
+
+    def body(
+        self, proto: GraphProto, raw: RawNode, scope: Scope, types: Sequence[TensorType]
+    ) -> Graph | None:
+        """A subgraph as a graph of its own; what it captures follows its formal inputs.
+
+        Args:
+            proto: the subgraph.
+            raw: the node it belongs to.
+            scope: where that node stands.
+            types: of the formal inputs.
+
+        Returns:
+            The graph, or None where something inside was refused.
+        """
+        if len(proto.input) != len(types):
+            raise ModelError(f"its subgraph takes {len(proto.input)} inputs, not {len(types)}")
+        importer = Importer(Graph(raw.name, (), {}), self.reader, self.functions, self.file)
+        importer.outer, importer.refusals = self, self.refusals
+        importer._values, importer._node_names = self._values, self._node_names
+        importer._named, importer._count = self._named, self._count
+        refused = len(self.refusals)
+        prefix = f"{raw.name}/"
+        formal = [self._values.fresh(prefix + i.name) for i in proto.input]
+        importer.graph.inputs = tuple(formal)
+        importer.graph.types.update(zip(formal, types, strict=True))
+        inner = Scope(
+            opsets=scope.opsets,
+            values=dict(zip((i.name for i in proto.input), formal, strict=True)),
+            tensors=initializers(proto),
+            attributes=scope.attributes,
+            prefix=prefix,
+            origin=raw.name if scope.origin is None else scope.origin,
+            calls=scope.calls,
+            parent=scope,
+            captures=True,
+        )
+        importer._nodes(proto.node, inner)
+        for output in proto.output:
+            importer._output(output.name, output.type.tensor_type.elem_type, inner)
+        self._count = importer._count
+        importer.graph.equalities = list(importer._equalities)
+        broken = any(v in importer.unknown for v in importer.graph.outputs.values())
+        return None if broken or len(self.refusals) > refused else importer.graph
+
+    def new_value(self, hint: str) -> str:
+        """A name that no value has yet."""
+        return self._values.fresh(hint)
+
+    def note_equalities(self, equalities: Iterable[Equality]) -> None:
+        """Sizes that must be equal when the model runs."""
+        self._equalities.update(dict.fromkeys(equalities))
 
     def _write(self, name: str, scope: Scope) -> str:
         """The graph value for an ONNX name that a node is about to write."""
@@ -247,7 +323,7 @@ class Importer:
                 self._place(raw, scope)
         except Refuse as reason:
             self.refuse(name, proto.op_type, str(reason))
-            self._mark_unknown(outputs)
+            self.mark_unknown(outputs)
 
     def _attributes(self, proto: NodeProto, scope: Scope) -> dict[str, Any]:
         attributes: dict[str, Any] = {}
@@ -430,12 +506,11 @@ class Importer:
             if known is not None and len(known) == 1 and isinstance(known[0], int):
                 self._branch(graphs["then_branch" if known[0] else "else_branch"], raw, scope)
                 return
+        if self._knows_inputs(raw):
+            import_control(self, raw, scope)
+            return
         self._survey_graphs(graphs.values(), raw.name)
-        if condition is None:
-            raise Refuse("control flow of this kind is not supported yet")
-        if condition not in self.unknown:
-            raise Refuse("its condition is only known at run time, which is not supported yet")
-        self._mark_unknown(raw.outputs)
+        self.mark_unknown(raw.outputs)
 
     def _branch(self, graph: GraphProto, raw: RawNode, scope: Scope) -> None:
         """Puts the branch that is always taken in the place of the If."""
@@ -460,14 +535,15 @@ class Importer:
     def _knows_inputs(self, raw: RawNode) -> bool:
         return not any(i in self.unknown for i in raw.inputs)
 
-    def _mark_unknown(self, outputs: Iterable[str | None]) -> None:
+    def mark_unknown(self, outputs: Iterable[str | None]) -> None:
+        """Notes values that come from a refused node."""
         self.unknown.update(o for o in outputs if o is not None)
 
     def _survey(self, raw: RawNode) -> None:
         """Checks only that the operator is known: its inputs come from a refused node."""
         if not can_translate(raw.domain, raw.op_type):
             raise Refuse(unknown_operator(raw))
-        self._mark_unknown(raw.outputs)
+        self.mark_unknown(raw.outputs)
 
     def _survey_graphs(self, graphs: Iterable[GraphProto], inside: str) -> None:
         """Refuses the unknown operators of subgraphs that are not going to be imported."""

@@ -52,7 +52,7 @@ class Equality:
     why: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Graph:
     """A model: inputs, nodes, outputs, and the type of every value.
 
@@ -66,7 +66,6 @@ class Graph:
         constants: array of every constant value.
         equalities: dims that were proven equal only by assumption; checked at run time.
         metadata: provenance (producer, opset, sha256, ...), JSON-able.
-        example: one small input set and its outputs, for the self-test after loading.
     """
 
     name: str
@@ -90,7 +89,8 @@ class Graph:
 
     def symbols(self) -> list[Symbol]:
         """The size symbols of the inputs, in order of first use: the leading arguments of ``infer``."""
-        return size_symbols(d for name in self.inputs for d in self.types[name].shape)
+        types = [self.types[name] for name in self.inputs]
+        return size_symbols(d for t in types for d in (*t.shape, *(t.value or ())))
 
     def add_constant(self, name: str, array: Array) -> str:
         """Adds a constant under a fresh name derived from ``name`` and returns that name."""

@@ -47,11 +47,9 @@ class Op:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        shown = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)  # type: ignore[arg-type]
-            if getattr(self, f.name) != f.default
-        }
+        shown = {k: v for k, v in self.attributes().items() if not hasattr(v, "nodes")}
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        shown = {k: v for k, v in shown.items() if v != defaults[k]}
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in shown.items())})"
 
 

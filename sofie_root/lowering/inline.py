@@ -11,11 +11,14 @@ from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
 from sofie_root.program.program import (
     Bind,
+    Branch,
     Check,
+    Fetch,
     Kernel,
     Loop,
     Operand,
     Program,
+    Repeat,
     Statement,
     contiguous_strides,
 )
@@ -71,8 +74,11 @@ def reads(statement: Statement) -> set[str]:
             found |= {load.buffer for load in ex.loads(statement.epilogue.body)}
         return found
     if isinstance(statement, Bind):
-        return {load.buffer for load in ex.loads(statement.value)}
-    return set()
+        sizes = {e.control for e in ex.walk(statement.value) if isinstance(e, ex.ResultSize)}
+        return sizes | {load.buffer for load in ex.loads(statement.value)}
+    if isinstance(statement, Branch | Repeat):
+        return {operand.buffer for operand in statement.inputs}
+    return {statement.control} if isinstance(statement, Fetch) else set()
 
 
 def writes(statement: Statement) -> set[str]:
@@ -81,7 +87,9 @@ def writes(statement: Statement) -> set[str]:
         return {statement.output}
     if isinstance(statement, Kernel):
         return {o for o in statement.outputs if o is not None}
-    return set()
+    if isinstance(statement, Branch | Repeat):
+        return {statement.name}
+    return {statement.output} if isinstance(statement, Fetch) else set()
 
 
 def _all_vars(loop: Loop) -> tuple[Symbol, ...]:
@@ -180,12 +188,13 @@ def _inline_producer(
 ) -> None:
     view = producer.is_view
     price = cost(producer.body)
-    loops = [k for k in readers if not isinstance(program.statements[k], Kernel)]
-    kernels = [k for k in readers if isinstance(program.statements[k], Kernel)]
+    calls = Kernel | Branch | Repeat
+    loops = [k for k in readers if not isinstance(program.statements[k], calls)]
+    kernels = [k for k in readers if isinstance(program.statements[k], calls)]
     for k in kernels:
         if view:
             kernel = program.statements[k]
-            assert isinstance(kernel, Kernel)
+            assert isinstance(kernel, calls)
             program.statements[k] = _compose_operands(program, producer, kernel)
     must_store = producer.output in program.outputs.values() or any(
         producer.output in reads(program.statements[k]) for k in kernels
@@ -257,12 +266,15 @@ def _splice(body: Expr, producer: Loop) -> Expr:
     return ex.map_loads(body, read)
 
 
-def _compose_operands(program: Program, view: Loop, kernel: Kernel) -> Kernel:
+def _compose_operands(
+    program: Program, view: Loop, kernel: Kernel | Branch | Repeat
+) -> Kernel | Branch | Repeat:
     inputs = []
     for k, operand in enumerate(kernel.inputs):
         if operand.buffer == view.output:
             composed = _strided(program, view, operand)
-            if composed is not None and _fits(composed, kernel.spec.layout(k)):
+            layout = kernel.spec.layout(k) if isinstance(kernel, Kernel) else "contiguous"
+            if composed is not None and _fits(composed, layout):
                 operand = composed
         inputs.append(operand)
     return replace(kernel, inputs=tuple(inputs))

@@ -9,7 +9,7 @@ along its own axis and NumPy's broadcasting does the rest. Reads whose indices a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,22 @@ import numpy.typing as npt
 from sofie_root.errors import InputError
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Atom, Dim, Symbol, linear, single_atom
-from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load
+from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
 from sofie_root.program.program import (
     Bind,
+    Branch,
     Check,
+    Fetch,
     Kernel,
     Loop,
     Operand,
     Program,
+    Repeat,
     ensure_contiguous,
 )
 
 from .functions import FUNCTIONS, combine, convert
+from .interpret_control import run_branch, run_repeat
 from .lower import lower
 
 Array = npt.NDArray[Any]
@@ -43,12 +47,15 @@ def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return interpret(lower(graph), inputs)
 
 
-def interpret(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def interpret(
+    program: Program, inputs: Mapping[str, Array], sizes: Mapping[Atom, int] | None = None
+) -> dict[str, Array]:
     """Runs an unscheduled Program.
 
     Args:
         program: as :func:`~sofie_root.lowering.lower.lower` makes it.
         inputs: array of every input, by name.
+        sizes: of symbols that the shapes of the inputs do not tell (bodies of control flow).
 
     Returns:
         The outputs by public name. Arrays may share memory with the inputs and with each other.
@@ -58,7 +65,7 @@ def interpret(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]
             model needs to be equal are not.
         IndexError: an index read from a tensor is out of range.
     """
-    memory = Memory(program, dict(program.constants), {})
+    memory = Memory(program, dict(program.constants), dict(sizes or {}))
     _read_inputs(memory, inputs)
     with np.errstate(all="ignore"):
         for statement in program.statements:
@@ -68,8 +75,12 @@ def interpret(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]
                 _run_kernel(memory, statement)
             elif isinstance(statement, Bind):
                 memory.sizes[statement.symbol] = int(Grid(memory, ()).value(statement.value))
-            else:
+            elif isinstance(statement, Check):
                 _check(memory, statement)
+            elif isinstance(statement, Fetch):
+                memory.arrays[statement.output] = memory.results[statement.control][statement.k]
+            else:
+                memory.results[statement.name] = _run_control(memory, statement)
     return {name: ensure_contiguous(memory.array(b)) for name, b in program.outputs.items()}
 
 
@@ -80,6 +91,7 @@ class Memory:
     program: Program
     arrays: dict[str, Array]
     sizes: dict[Atom, int]
+    results: dict[str, list[Array]] = field(default_factory=dict)
 
     def array(self, buffer: str) -> Array:
         """The content of a buffer; one without elements needs no statement to write it."""
@@ -123,6 +135,25 @@ def _read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
                     + ("" if isinstance(dim, int) else f" = {memory.size(dim)}"),
                     tensor=name,
                 )
+
+
+def _run_control(memory: Memory, statement: Branch | Repeat) -> list[Array]:
+    operands = [_operand(memory, o) for o in statement.inputs]
+    if isinstance(statement, Branch):
+        return run_branch(statement, operands, memory.sizes, _run_body)
+    return run_repeat(statement, operands, memory.sizes, _run_body)
+
+
+def _run_body(body: Graph, inputs: Sequence[Array], sizes: Mapping[Atom, int]) -> list[Array]:
+    """Outputs of a body of control flow; symbols of its own are bound by the shapes of its inputs."""
+    own = dict(zip(body.inputs, inputs, strict=True))
+    inner = dict(sizes)
+    for name, array in own.items():
+        for d, extent in zip(body.types[name].shape, array.shape, strict=True):
+            atom = single_atom(d)
+            if isinstance(atom, Symbol):
+                inner[atom] = extent
+    return list(interpret(lower(body), own, inner).values())
 
 
 def _check(memory: Memory, check: Check) -> None:
@@ -223,6 +254,9 @@ class Grid:
             return np.asarray(self.dim(expr.dim), np.int64)
         if isinstance(expr, Load):
             return self._load(expr)
+        if isinstance(expr, ResultSize):
+            shape = self.memory.results[expr.control][expr.k].shape
+            return np.asarray(shape[expr.axis], np.int64)
         if isinstance(expr, Acc):
             assert self.acc is not None, "acc outside an epilogue"
             return self.acc

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, replace
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
-from sofie_root.program.program import Bind, Buffer, Check, Kernel, Loop, Program, Reduction
+from sofie_root.program.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Check,
+    Fetch,
+    Kernel,
+    Loop,
+    Program,
+    Reduction,
+    Repeat,
+)
 
 from .inline import Decisions, reads, writes
 
@@ -55,7 +66,7 @@ class Nest:
         return tuple(dict.fromkeys(o for loop in self.loops() for o in loop.origin))
 
 
-Step = Nest | Kernel | Bind | Check
+Step = Nest | Kernel | Bind | Check | Branch | Repeat | Fetch
 
 
 def _leaves(node: For | Loop, path: tuple[For, ...]) -> Iterator[tuple[Loop, tuple[For, ...]]]:
@@ -104,7 +115,7 @@ def _join_earlier(steps: list[Step], loop: Loop, decisions: Decisions) -> bool:
                 return True
             if needs & made:
                 return False
-        elif isinstance(step, Bind) or (isinstance(step, Kernel) and needs & writes(step)):
+        elif isinstance(step, Bind) or needs & writes(step):
             return False
     return False
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Dim, Symbol, size_symbols
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Load
-from sofie_root.program.program import Bind, Buffer, Check, Kernel, Loop, Program, Scratch
+from sofie_root.program.program import (
+    Bind,
+    Branch,
+    Buffer,
+    Check,
+    Kernel,
+    Loop,
+    Program,
+    Repeat,
+    Scratch,
+)
 
 from .epilogue import fuse_epilogues
 from .inline import Decisions, inline, reads, remove_dead, writes
@@ -28,6 +38,7 @@ class Schedule:
         symbols: size symbols that the caller passes, in order of first use.
         scratch: buffer names of the workspaces of each kernel, by index of its step.
         decisions: what was fused and what was refused with the reason.
+        bodies: the scheduled bodies of each branch and repetition, by its name.
     """
 
     program: Program
@@ -36,11 +47,13 @@ class Schedule:
     symbols: list[Symbol]
     scratch: dict[int, list[str]]
     decisions: Decisions
+    bodies: dict[str, tuple[Schedule, ...]] = field(default_factory=dict)
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all constants, packed as the kernels read them."""
-        return sum(int(a.nbytes) for a in self.program.constants.values())
+        own = sum(int(a.nbytes) for a in self.program.constants.values())
+        return own + sum(b.weight_bytes for bodies in self.bodies.values() for b in bodies)
 
     def __str__(self) -> str:
         lines = [f"symbols {', '.join(f'{s} >= 0' for s in self.symbols)}"] if self.symbols else []
@@ -96,6 +109,11 @@ def schedule(graph: Graph) -> Schedule:
         symbols,
         scratch,
         decisions,
+        {
+            step.name: tuple(schedule(body) for body in step.bodies)
+            for step in steps
+            if isinstance(step, Branch | Repeat)
+        },
     )
 
 
@@ -162,7 +180,7 @@ def _lifetimes(
         elif isinstance(step, Kernel):
             used = reads(step) | writes(step) | set(scratch.get(k, ()))
         else:
-            used = reads(step)
+            used = reads(step) | writes(step)
         for name in used:
             first.setdefault(name, k)
             last[name] = k

@@ -2,6 +2,7 @@
 
 from . import (
     activations,
+    control,
     conv,
     create,
     detection,
@@ -21,10 +22,12 @@ from . import (
     signal,
     slicing,
     sort,
+    trees,
 )
 
 __all__ = [
     "activations",
+    "control",
     "conv",
     "create",
     "detection",
@@ -44,4 +47,5 @@ __all__ = [
     "signal",
     "slicing",
     "sort",
+    "trees",
 ]

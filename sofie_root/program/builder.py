@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.ir.dim import Dim, Symbol, as_poly, at_least, floordiv, mod, product
+from sofie_root.ir.dim import Dim, Symbol, as_poly, at_least, floordiv, mod, product, single_atom
 from sofie_root.ir.dtype import DType
+from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape, TensorType
 
-from .expr import Call, Expr, Load, cast
+from .expr import Call, Expr, Load, ResultSize, cast
 from .program import (
     Arg,
     Bind,
+    Branch,
     Buffer,
+    Fetch,
     Kernel,
     KernelSpec,
     Loop,
@@ -25,6 +28,7 @@ from .program import (
     Program,
     ReduceKind,
     Reduction,
+    Repeat,
     contiguous_strides,
 )
 
@@ -240,6 +244,45 @@ class Builder:
         )
         return tuple(m if m is not None else inputs[0] for m in made)
 
+    def control(
+        self,
+        kind: type[Branch] | type[Repeat],
+        bodies: tuple[Graph, ...],
+        inputs: Sequence[Tensor],
+        outputs: tuple[TensorType, ...] | None = None,
+        **how: Any,
+    ) -> tuple[Tensor, ...]:
+        """Runs bodies (a :class:`Branch` or a :class:`Repeat`) and returns their results.
+
+        Args:
+            kind: which of the two.
+            bodies: typed graphs.
+            inputs: what ``kind`` says.
+            outputs: types of the results if they are not those of the node. Sizes among them that
+                are the node's own run-time sizes are bound to those of the results.
+            how: further fields of ``kind``.
+        """
+        name = self._fresh(next((n for n in self.names if n is not None), "control") + ".results")
+        self.program.buffers[name] = Buffer(name, DType.BOOL, (), "results")
+        operands = tuple(Operand(x.buffer, x.shape, 0, contiguous_strides(x.shape)) for x in inputs)
+        self.program.statements.append(kind(name, bodies, operands, origin=self.origin, **how))
+        types = self.outputs if outputs is None else outputs
+        bound: set[Symbol] = set()
+        for k, type_ in enumerate(types):
+            for axis, d in enumerate(type_.shape):
+                atom = single_atom(d)
+                if not isinstance(atom, Symbol) or atom in bound:
+                    continue
+                if any(n is not None and atom.name.startswith(f"{n}:{k}:") for n in self.names):
+                    bound.add(atom)
+                    self.bind(d, ResultSize(DType.INT64, name, k, axis))
+        made = []
+        for k, type_ in enumerate(types):
+            out = self._buffer(type_.shape, type_.dtype)
+            self.program.statements.append(Fetch(out.buffer, name, k, self.origin))
+            made.append(out)
+        return tuple(made)
+
     def constant(self, array: Array, name: str = "constant") -> Tensor:
         """A constant tensor; equal arrays share one buffer."""
         array = np.asarray(array)
@@ -258,8 +301,6 @@ class Builder:
 
     def bind(self, symbol: Dim, value: Expr) -> None:
         """Gives a size symbol made by ``runtime_size`` its value: an INT64 expression without indices."""
-        from sofie_root.ir.dim import single_atom
-
         atom = single_atom(symbol)
         assert isinstance(atom, Symbol), symbol
         self.program.statements.append(Bind(atom, value, self.origin))
@@ -279,8 +320,6 @@ class Builder:
 
 
 def _symbols(indices: Sequence[Dim]) -> tuple[Symbol, ...]:
-    from sofie_root.ir.dim import single_atom
-
     found = [single_atom(i) for i in indices]
     return tuple(a for a in found if isinstance(a, Symbol))
 

@@ -99,6 +99,18 @@ class Index(Expr):
 
 
 @dataclass(frozen=True, slots=True)
+class ResultSize(Expr):
+    """A size of what a branch or a repeated body gave (INT64): axis ``axis`` of its result ``k``."""
+
+    control: str
+    k: int
+    axis: int
+
+    def __str__(self) -> str:
+        return f"size({self.control}.{self.k}, {self.axis})"
+
+
+@dataclass(frozen=True, slots=True)
 class Acc(Expr):
     """In an epilogue: the kernel's result for this element."""
 

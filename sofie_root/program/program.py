@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from sofie_root.ir.dim import Dim, Symbol, product
 from sofie_root.ir.dtype import DType
+from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape
 
 from .expr import Expr, Load
 
 Array = npt.NDArray[Any]
-BufferKind: TypeAlias = Literal["input", "output", "constant", "arena"]
+BufferKind: TypeAlias = Literal["input", "output", "constant", "arena", "results"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,70 @@ class Check:
         return f"check {self.a} == {self.b}"
 
 
-Statement: TypeAlias = Loop | Kernel | Bind | Check
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Runs one of two bodies; ``inputs`` are the condition and what both bodies read.
+
+    What the chosen body gives is kept as the results of ``name``: ``ResultSize`` reads their sizes and
+    :class:`Fetch` puts them into buffers.
+    """
+
+    name: str
+    bodies: tuple[Graph, ...]
+    inputs: tuple[Operand, ...]
+    origin: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"branch {self.name}({', '.join(o.buffer for o in self.inputs)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Runs a body again and again; its results are the final states and the stacked outputs.
+
+    Attributes:
+        name: under which the results are known.
+        bodies: the one body.
+        inputs: trip count and condition (where they exist), states, slices, captures, in this order.
+        trips: whether the first input is a trip count.
+        condition: whether the next input is a condition.
+        count: number of iterations where it is a size (None: trip count and condition tell).
+        numbered: whether the body takes the iteration number and the condition first, and gives the
+            condition first (Loop).
+        states: number of states.
+        slices: number of inputs of which each iteration gets one slice along axis 0.
+        origin: names of the nodes that this stands for.
+    """
+
+    name: str
+    bodies: tuple[Graph, ...]
+    inputs: tuple[Operand, ...]
+    trips: bool = False
+    condition: bool = False
+    count: Dim | None = None
+    numbered: bool = False
+    states: int = 0
+    slices: int = 0
+    origin: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"repeat {self.name}({', '.join(o.buffer for o in self.inputs)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Copies result ``k`` of a branch or repetition into a buffer."""
+
+    output: str
+    control: str
+    k: int
+    origin: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"fetch {self.output} = {self.control}.{self.k}"
+
+
+Statement: TypeAlias = Loop | Kernel | Bind | Check | Branch | Repeat | Fetch
 
 
 @dataclass(slots=True)

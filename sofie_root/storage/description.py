@@ -166,9 +166,29 @@ def _encode_attribute(value: Any) -> Any:
             return {"float": str(value)}
         case None | bool() | int() | float() | str():
             return value
+        case Graph():
+            return {"graph": _encode_body(value)}
         case tuple():
             return [_encode_attribute(v) for v in value]
     raise StorageError(f"an attribute of type {type(value).__name__} cannot be stored")
+
+
+def _encode_body(graph: Graph) -> dict[str, Any]:
+    """A body of control flow; its constants are few and small, and stand in the description."""
+    constants = {name: array.tobytes().hex() for name, array in graph.constants.items()}
+    return {**encode_graph(graph), "elements": constants}
+
+
+def _decode_body(data: dict[str, Any]) -> Graph:
+    graph = decode_graph(data)
+    for name, text in data["elements"].items():
+        type_ = graph.types[name]
+        flat = np.frombuffer(bytes.fromhex(text), type_.dtype.numpy)
+        shape = tuple(d for d in type_.shape if isinstance(d, int))
+        if math.prod(shape) != flat.size or len(shape) != type_.rank:
+            raise StorageError(f"holds {flat.size} elements of {type_}", tensor=name)
+        graph.constants[name] = flat.reshape(shape)
+    return graph
 
 
 def _decode_attribute(data: Any) -> Any:
@@ -177,6 +197,8 @@ def _decode_attribute(data: Any) -> Any:
             return np.frombuffer(bytes.fromhex(text), DType[dtype.upper()].numpy)[0]
         case {"float": text}:
             return float(text)
+        case {"graph": body}:
+            return _decode_body(body)
         case list():
             return tuple(_decode_attribute(v) for v in data)
     return data

@@ -1,0 +1,193 @@
+"""Prints the header: first lines, kernels, weights, and the structs, as DESIGN.md's contract says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.backends.cpu import INDENT
+from sofie_root.backends.names import comment, identifier, string_literal
+from sofie_root.lowering.schedule import Schedule
+from sofie_root.storage import weights as weights_file
+
+from .bundle import bundle
+from .session import Shared, Struct
+
+WeightsKind = Literal["dat", "root", "embedded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A generated header and what goes with it.
+
+    Attributes:
+        text: the header.
+        namespace: C++ namespace of the Session.
+        constants: arrays by the names that the header asks for; written to ``.dat`` or ``.root``.
+        model_hash: 32 bytes that tie header and weights together.
+    """
+
+    text: str
+    namespace: str
+    constants: dict[str, npt.NDArray[Any]]
+    model_hash: bytes
+
+
+def generate(
+    schedule: Schedule,
+    *,
+    stem: str,
+    weights: WeightsKind = "dat",
+    standalone: bool = True,
+    version: str = "",
+    source: str = "",
+    namespace: str | None = None,
+) -> Header:
+    """The header of a scheduled model.
+
+    Args:
+        schedule: what to print.
+        stem: file stem of the header; names the weights file and the namespace.
+        weights: where the weights are: beside the header in ``stem.dat`` or ``stem.root``, or in it.
+        standalone: inline the kernels that are used, else ``#include <sofie/...>``.
+        version: version of sofie_root, for the first line.
+        source: provenance, for the first line.
+        namespace: namespace of the Session; made from the stem if not given.
+
+    Returns:
+        The header's text and the constants that belong to it. The same input gives the same bytes.
+    """
+    return _Writer(schedule, stem, weights, standalone, version, source, namespace).header()
+
+
+class _Writer:
+    def __init__(
+        self,
+        schedule: Schedule,
+        stem: str,
+        weights: WeightsKind,
+        standalone: bool,
+        version: str,
+        source: str,
+        namespace: str | None,
+    ) -> None:
+        self.schedule = schedule
+        self.stem = stem
+        self.weights = weights
+        self.standalone = standalone
+        self.version = version
+        self.source = source
+        self.namespace = namespace or f"TMVA_SOFIE_{identifier(stem) if stem else 'model'}"
+        embedded = weights == "embedded"
+        # A relative path is looked for beside the header too.
+        found = "sofie::find_weights(weights, __FILE__)"
+        self.shared = Shared(
+            string_literal(self.namespace) if embedded else found,
+            None if embedded else f"{stem}.{weights}",
+        )
+        self.session = Struct(schedule, self.shared)
+        self.constants = self.shared.constants
+
+    # -- the parts, in output order ----------------------------------------------------------------------
+    def header(self) -> Header:
+        headers = set(self.shared.headers)
+        struct = self.session.lines()
+        constants = {cpp: array for cpp, (array, _) in sorted(self.constants.items())}
+        model_hash = weights_file.model_hash(constants, "\n".join([self.namespace, *struct]))
+        if constants:
+            headers.add("weights_root.hxx" if self.weights == "root" else "weights.hxx")
+        if self.standalone:
+            code, kernels = bundle(headers)
+            prelude = [code]
+            alias = [f"namespace sofie = ::{kernels};"]
+        else:
+            prelude = [f"#include <sofie/{name}>" for name in sorted(headers)] + [""]
+            alias = ["namespace sofie = ::sofie;"]
+        lines = [*self._first_lines(), *self._includes(), *prelude]
+        lines += [f"namespace {self.namespace} {{", "", *alias, ""]
+        for members, name in self.shared.traits.items():
+            lines += [f"struct {name} {{", members, "};", ""]
+        if constants:
+            lines += [*self._weights(model_hash.hex(), constants, model_hash), ""]
+        lines += struct
+        lines += ["", f"}}  // namespace {self.namespace}", "", f"#endif  // {self._guard()}", ""]
+        return Header("\n".join(lines), self.namespace, constants, model_hash)
+
+    def _guard(self) -> str:
+        return f"{self.namespace.upper()}_HXX"
+
+    def _first_lines(self) -> list[str]:
+        where = {
+            "dat": f"Weights: {self.stem}.dat",
+            "root": f"Weights: {self.stem}.root",
+            "embedded": "Weights: embedded",
+        }[self.weights]
+        if not self.constants:
+            where = "Weights: none"
+        total = self.schedule.plan.total
+        size = _bytes(total) if isinstance(total, int) else f"{comment(str(total))} bytes"
+        return [
+            f"// Generated by sofie_root {self.version} from {comment(self.source)}. {comment(where)}. "
+            f"Arena {size}. Do not edit.",
+            "// Needs C++17 and the standard library"
+            + (
+                ", and ROOT to read the weights."
+                if self.weights == "root" and self.constants
+                else "."
+            ),
+        ]
+
+    def _includes(self) -> list[str]:
+        names = ["algorithm", "array", "cstddef", "cstdint", "limits", "memory", "stdexcept", "string",
+                 "tuple", "vector"]  # fmt: skip
+        guard = self._guard()
+        return [f"#ifndef {guard}", f"#define {guard}", "", *(f"#include <{n}>" for n in names), ""]
+
+    def _weights(
+        self, hash_text: str, constants: dict[str, npt.NDArray[Any]], model_hash: bytes
+    ) -> list[str]:
+        lines: list[str] = []
+        if self.weights == "embedded":
+            image = weights_file.dat_bytes(constants, model_hash)
+            words = np.frombuffer(image + b"\0" * (-len(image) % 8), dtype="<u8")
+            lines += [f"alignas(64) inline constexpr std::uint64_t kImage[{len(words)}] = {{"]
+            for k in range(0, len(words), 6):
+                lines.append(INDENT + " ".join(f"0x{int(v):x}u," for v in words[k : k + 6]))
+            lines += ["};", ""]
+            opened = f"file(reinterpret_cast<const unsigned char*>(kImage), {len(image)}, kHash)"
+        elif self.weights == "root":
+            opened = "file(path, kHash, sofie::read_root_weights)"
+        else:
+            opened = "file(path, kHash)"
+        lines += [
+            "/// The constants of the model, packed for the kernels that read them; shared by all Sessions.",
+            "struct Weights {",
+            f'{INDENT}static constexpr const char* kHash = "{hash_text}";',
+            f"{INDENT}sofie::WeightsFile file;",
+        ]
+        types = {cpp: kind for cpp, (_, kind) in self.constants.items()}
+        for cpp, array in constants.items():
+            shape = ", ".join(map(str, array.shape))
+            lines.append(f"{INDENT}const {types[cpp]}* {cpp};  // [{shape}]")
+        inits = [opened]
+        for cpp, array in constants.items():
+            shape = ", ".join(map(str, array.shape))
+            inits.append(f'{cpp}(file.tensor<{types[cpp]}>("{cpp}", {{{shape}}}))')
+        argument = "/*path*/" if self.weights == "embedded" else "path"
+        lines += ["", f"{INDENT}explicit Weights(const std::string& {argument})"]
+        lines += [f"{INDENT * 3}{':' if k == 0 else ' '} {t}{',' if k < len(inits) - 1 else ' {}'}"
+                  for k, t in enumerate(inits)]  # fmt: skip
+        lines += ["};"]
+        return lines
+
+
+def _bytes(count: int) -> str:
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+
+
+__all__ = ["Header", "WeightsKind", "generate"]
