@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from onnx import GraphProto
 
@@ -16,8 +17,15 @@ from .onnx_node import RawNode
 if TYPE_CHECKING:
     from .onnx_importer import Importer, Scope
 
+MAX_UNROLLED = 64
+"""A loop whose states change their rank is written out up to this many iterations."""
+
 MAX_ROUNDS = 8
 """How often the types of a loop's states are generalised before giving up."""
+
+
+class ChangingRank(Refuse):
+    """A state has another rank after an iteration than before it."""
 
 
 def import_control(importer: Importer, raw: RawNode, scope: Scope) -> None:
@@ -31,10 +39,14 @@ def import_control(importer: Importer, raw: RawNode, scope: Scope) -> None:
         o if o is not None else importer.new_value(f"{raw.name}:{k}")
         for k, o in enumerate(raw.outputs)
     )
-    add = {"If": _if, "Loop": _loop, "Scan": _scan}.get(raw.op_type)
-    if add is None:
+    if raw.op_type == "Loop":
+        node = _loop(importer, raw, scope, outputs)
+    elif raw.op_type in ("If", "Scan"):
+        node = (_if if raw.op_type == "If" else _scan)(importer, raw, scope, outputs)
+    else:
         raise Refuse("control flow of this kind is not supported")
-    node = add(importer, raw, scope, outputs)
+    if isinstance(node, str):  # written out
+        return
     if node is None:  # something inside was refused already
         importer.mark_unknown(outputs)
         return
@@ -64,6 +76,16 @@ def _if(importer: Importer, raw: RawNode, scope: Scope, outputs: tuple[str, ...]
     return Node(If(graphs[0], graphs[1]), (condition, *captures), outputs, raw.name, (raw.name,))
 
 
+def _known_trips(importer: Importer, raw: RawNode) -> int | None:
+    """The number of iterations where it is a small constant, unless the body ends the loop early."""
+    values = [None if i is None else importer.graph.types[i].value for i in raw.inputs[:2]]
+    trips = values[0]
+    starts = raw.inputs[1] is None or values[1] == (1,)
+    if trips is None or not starts or not isinstance(trips[0], int) or trips[0] > MAX_UNROLLED:
+        return None
+    return max(0, trips[0])
+
+
 def _subgraph(raw: RawNode) -> GraphProto:
     proto = raw.attributes.get("body")
     if not isinstance(proto, GraphProto):
@@ -77,7 +99,9 @@ def _given(importer: Importer, names: Sequence[str | None]) -> list[TensorType]:
     return [importer.graph.types[n] for n in names if n is not None]
 
 
-def _loop(importer: Importer, raw: RawNode, scope: Scope, outputs: tuple[str, ...]) -> Node | None:
+def _loop(
+    importer: Importer, raw: RawNode, scope: Scope, outputs: tuple[str, ...]
+) -> Node | Literal["unrolled"] | None:
     proto = _subgraph(raw)
     states = raw.inputs[2:]
     if len(proto.input) != 2 + len(states):
@@ -86,7 +110,14 @@ def _loop(importer: Importer, raw: RawNode, scope: Scope, outputs: tuple[str, ..
         TensorType(dtype, (1,) * len(info.type.tensor_type.shape.dim))
         for dtype, info in zip((DType.INT64, DType.BOOL), proto.input, strict=False)
     ]
-    graph = _with_states(importer, raw, scope, proto, lead, _given(importer, states), [], 1)
+    try:
+        graph = _with_states(importer, raw, scope, proto, lead, _given(importer, states), [], 1)
+    except ChangingRank as change:
+        trips = _known_trips(importer, raw)
+        if trips is None:
+            raise Refuse(str(change)) from None
+        importer.unroll(proto, dataclasses.replace(raw, outputs=outputs), scope, trips)
+        return "unrolled"
     if graph is None:
         return None
     inputs = (raw.input(0), raw.input(1), *states, *graph.inputs[2 + len(states) :])
@@ -150,7 +181,7 @@ def _with_states(
         general = []
         for k, (before, after) in enumerate(zip(formal, results, strict=True)):
             if before.rank != after.rank:
-                raise Refuse(
+                raise ChangingRank(
                     f"state {k} has rank {before.rank} before an iteration, {after.rank} after"
                 )
             name = f"{raw.name}:{k}"

@@ -33,6 +33,8 @@ from sofie_root.ir.types import MAX_KNOWN_VALUES
 from sofie_root.passes.fold import evaluate_node, known_array
 
 from .onnx_control import import_control
+from .onnx_ml import FUNCTIONS as ML_FUNCTIONS
+from .onnx_ml import ml_function
 from .onnx_node import (
     NEWEST_OPSET,
     RawNode,
@@ -259,6 +261,50 @@ class Importer:
         broken = any(v in importer.unknown for v in importer.graph.outputs.values())
         return None if broken or len(self.refusals) > refused else importer.graph
 
+    def unroll(self, proto: GraphProto, raw: RawNode, scope: Scope, trips: int) -> None:
+        """Puts the iterations of a Loop one after the other, in the place of the Loop.
+
+        Raises:
+            Refuse: whether the loop goes on is only known at run time.
+        """
+        states: list[str | None] = list(raw.inputs[2:])
+        stacked: list[list[str]] = [[] for _ in range(len(proto.output) - 1 - len(states))]
+        outer = _Emitter(self, scope)
+        for iteration in range(trips):
+            lead = [
+                outer.constant(np.asarray(iteration, np.int64), f"{raw.name}/iteration"),
+                outer.constant(np.asarray(True), f"{raw.name}/condition"),
+            ]
+            inner = Scope(
+                opsets=scope.opsets,
+                values=dict(zip((i.name for i in proto.input), [*lead, *states], strict=True)),
+                tensors=initializers(proto),
+                attributes=scope.attributes,
+                prefix=f"{raw.name}/{iteration}/",
+                origin=raw.name if scope.origin is None else scope.origin,
+                calls=scope.calls,
+                parent=scope,
+            )
+            self._nodes(proto.node, inner)
+            results = [self._read(o.name, inner) for o in proto.output]
+            states = results[1 : 1 + len(states)]
+            for k, item in enumerate(results[1 + len(states) :]):
+                if item is None:
+                    raise ModelError("gives an output that is an omitted input")
+                axes = outer.constant(np.zeros(1, np.int64), f"{raw.name}/axes")
+                stacked[k].append(outer.emit(raw, "Unsqueeze", (item, axes)))
+            again = None if results[0] is None else self.graph.types[results[0]].value
+            if again == (0,):
+                break
+            if again is None and iteration + 1 < trips:
+                raise Refuse("its states change their rank and its end is only known at run time")
+        if any(not items for items in stacked):
+            raise Refuse("it stacks outputs of no iteration")
+        finals = [*states, *(outer.emit(raw, "Concat", tuple(i), axis=0) for i in stacked)]
+        for output, value in zip(raw.outputs, finals, strict=True):
+            if output is not None and value is not None:
+                self._aliases[output] = value
+
     def new_value(self, hint: str) -> str:
         """A name that no value has yet."""
         return self._values.fresh(hint)
@@ -360,7 +406,7 @@ class Importer:
         types = [None if i is None else self.graph.types[i] for i in node.inputs]
         cls = OPERATORS.get((node.domain, node.op_type))
         if cls is None:
-            body = schema_function(node, types)
+            body = ml_function(node, types) or schema_function(node, types)
             if body is None:
                 raise Refuse(unknown_operator(node))
             self._expand(body, node, scope)
@@ -621,6 +667,8 @@ def can_translate(domain: str, op_type: str) -> bool:
     if (domain, op_type) in OPERATORS or (domain, op_type) == ("", "Constant"):
         return True
     if not domain and op_type in RENAMED:
+        return True
+    if domain == "ai.onnx.ml" and op_type in ML_FUNCTIONS:
         return True
     schema = newest_schema(domain, op_type)
     return schema is not None and (schema.has_function or schema.has_context_dependent_function)
