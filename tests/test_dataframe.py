@@ -203,6 +203,22 @@ def test_four_values_from_columns(frame: Any, columns: Any, expected: list[float
     assert values(df, "y")[0] == expected
 
 
+def test_columns_of_friends_and_aliases(root: Any, file: Path, tmp_path: Path) -> None:
+    with uproot.recreate(tmp_path / "friend.root") as output:
+        output.mktree("more", {"extra": "float32"}).extend(
+            {"extra": np.full(EVENTS, 2, np.float32)}
+        )
+    tree_file = root.TFile(str(file))
+    tree = tree_file.Get("tree")
+    tree.AddFriend("more", str(tmp_path / "friend.root"))
+    df = root.RDataFrame(tree).Alias("momentum", "pt")
+    session = open_header(headers.dense(), jit="cling")
+    pt, found = values(
+        define(df, "y", session, ["momentum", "extra", "more.extra", "extra"]), "pt", "y"
+    )
+    np.testing.assert_allclose(found, np.array(pt) + (4 + 6 + 8), rtol=1e-6)
+
+
 def test_one_array_per_value_evaluates_each_object(frame: Any, jit: Any) -> None:
     session = open_header(headers.dense(), jit=jit)
     df = define(frame, "y", session, ["four", "floats4", "four", "bits"])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import onnx
 import pytest
+import uproot
 from onnx import helper, numpy_helper
 
 import sofie_root
@@ -135,3 +138,41 @@ def test_data_frame_equals_numpy_bit_for_bit(
         y, hidden = session(x[k : k + 1])
         np.testing.assert_array_equal(np.asarray(found["out_y"][k]), y[0])
         np.testing.assert_array_equal(np.asarray(found["out_hidden"][k]), hidden[0])
+
+
+ZOO = Path(os.environ.get("SOFIE_ROOT_ZOO", Path(__file__).resolve().parents[2] / "shared" / "zoo"))
+PARTICLE_NET = ZOO / "models" / "cms_triton_particlenet_ak4" / "model.onnx"
+
+
+@pytest.mark.skipif(not PARTICLE_NET.is_file(), reason="the model zoo (../shared/zoo) is not here")
+def test_particle_net_on_events_of_all_sizes(root: Any, tmp_path: Path) -> None:
+    """Jets with other numbers of particles and vertices in each event, from a file, in two threads."""
+    session = sofie_root.load(PARTICLE_NET).session("cling")
+    rng, events = np.random.default_rng(2), 60
+    sizes = {s: rng.integers(17, 60, events) for s in session.symbols} | {"N": np.ones(events, int)}
+    inputs = [
+        {
+            t.name: rng.random(
+                [sizes[d][k] if isinstance(d, str) else d for d in t.shape], np.float32
+            )
+            for t in session.inputs
+        }
+        for k in range(events)
+    ]
+    path = tmp_path / "jets.root"
+    with uproot.recreate(path) as file:
+        columns = {t.name: ak.Array([e[t.name].ravel() for e in inputs]) for t in session.inputs}
+        tree = file.mktree("jets", dict.fromkeys(columns, "var * float32") | {"event": "int64"})
+        for first in range(0, events, 20):
+            part = {n: c[first : first + 20] for n, c in columns.items()}
+            tree.extend(part | {"event": np.arange(first, first + 20)})
+    root.EnableImplicitMT(2)
+    try:
+        df = root.RDataFrame("jets", str(path))
+        df = sofie_root.define(df, "scores", session, {n: [n] for n in columns})
+        found = df.AsNumpy(["event", "scores"])
+    finally:
+        root.DisableImplicitMT()
+    assert len(found["event"]) == events
+    for event, scores in zip(found["event"], found["scores"], strict=True):
+        np.testing.assert_array_equal(np.asarray(scores), session.run(inputs[event])["softmax"][0])

@@ -87,9 +87,8 @@ def define(
     outputs = [t.name for t in session.outputs]
     is_one = output is not None or len(outputs) == 1
     made = [name] if is_one else [f"{name}_{_identifier(o)}" for o in outputs]
-    existing = _column_names(df)
     for column in made:
-        if column in existing:
+        if _has_column(df, column):
             raise DataFrameError(f"column {column!r} exists already: choose another name")
     # A name of the second form is private to RDataFrame: neither listed nor written by Snapshot.
     column = name if is_one else f"rdf_{name}_outputs_"
@@ -115,10 +114,9 @@ def _book(session: Session, df: Any, columns: Columns | None, output: str | None
     if columns is None:
         return Booking(session_type, outputs, f"::sofie::dataframe::Defaults<{session_type}>")
     names, counts = _flatten(session, columns)
-    existing = _column_names(df)
     for name in names:
-        if name not in existing:
-            raise DataFrameError(f"there is no column {name!r}{_hint(name, existing)}")
+        if not _has_column(df, name):
+            raise DataFrameError(f"there is no column {name!r}{_hint(name, _column_names(df))}")
     types = [str(df.GetColumnType(name)) for name in names]
     listed = f"::sofie::dataframe::Types<{', '.join(types)}>"
     booking = Booking(session_type, outputs, listed, names, types, counts)
@@ -139,6 +137,11 @@ def _functor_class(booking: Booking) -> Any:
 
 def _labels(booking: Booking) -> Any:
     return import_root().std.vector["std::string"](booking.labels())
+
+
+def _has_column(df: Any, name: str) -> bool:
+    # A column of a friend is also known by its short name, which is not listed.
+    return name in _column_names(df) or (not is_distributed(df) and bool(df.HasColumn(name)))
 
 
 def _column_names(df: Any) -> list[str]:

@@ -6,6 +6,7 @@ does not know which of the two made it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -419,12 +420,20 @@ def _writable_cache() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(folder, os.W_OK | os.X_OK):
             return folder
-    return _temporary_cache()
+    return process_folder()
 
 
 @functools.cache
-def _temporary_cache() -> Path:
-    return Path(tempfile.mkdtemp(prefix="sofie_root-"))
+def process_folder() -> Path:
+    """A folder for files of this process; removed when it ends, but not when a fork of it does."""
+    folder, owner = tempfile.mkdtemp(prefix="sofie_root-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(folder)
 
 
 @functools.cache

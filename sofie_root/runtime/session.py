@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import ctypes
-import functools
-import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -18,7 +15,7 @@ import numpy.typing as npt
 from sofie_root.errors import InputError, StorageError, ToolchainError
 from sofie_root.storage.weights import write_dat
 
-from .interpreter import Jit, Library, TensorInfo, load_library
+from .interpreter import Jit, Library, TensorInfo, load_library, process_folder
 
 if TYPE_CHECKING:
     from sofie_root.model import Model
@@ -42,7 +39,7 @@ def open_session(model: Model, jit: Jit = "auto") -> Session:
     header = model.header(weights="dat", standalone=False)
     weights = None
     if header.constants:
-        path = _weights_folder() / f"{header.model_hash.hex()}.dat"
+        path = process_folder() / f"{header.model_hash.hex()}.dat"
         if not path.exists():
             write_dat(path, header.constants, header.model_hash)
         weights = str(path)
@@ -71,14 +68,6 @@ def open_header(
         beside = [header.with_suffix(suffix) for suffix in (".dat", ".root")]
         weights = next((path for path in beside if path.is_file()), None)
     return Session(load_library(header, jit=jit), None if weights is None else str(weights))
-
-
-@functools.cache
-def _weights_folder() -> Path:
-    """Where this process keeps the weights of its models; removed when it ends."""
-    folder = tempfile.TemporaryDirectory(prefix="sofie_root-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
 
 
 class Session:
