@@ -23,6 +23,12 @@ from sofie_root.program.program import Bind, Branch, Buffer, Check, Fetch, Repea
 
 from .control import Body, Control
 
+NOT_CODE = re.compile(r'"(?:[^"\\]|\\.)*"|//.*')
+"""String literals and comments of a line, in which a model's names may stand."""
+
+INTEGER_CALL = re.compile(r"sofie::(add|sub|mul|div|bit_\w+|shift_\w+)\(")
+"""What ``integer.hxx`` is for; indices use it too, where no tensor has integers."""
+
 UNKNOWN = "std::numeric_limits<std::int64_t>::min()"
 
 
@@ -106,9 +112,10 @@ class Struct:
             self.names.name(symbol, "size_" + symbol.name)
         dtypes = {b.dtype for b in self.program.buffers.values()}
         shared.headers |= {"session.hxx", "math.hxx"}
-        shared.headers |= {"integer.hxx"} if any(d.is_integer for d in dtypes) else set()
         shared.headers |= {"half.hxx"} if any(d.compute is not d for d in dtypes) else set()
         self.body = self._body()
+        if any(INTEGER_CALL.search(line) for line in self.body):
+            shared.headers.add("integer.hxx")
 
     def _pointers(self) -> dict[str, str]:
         """C++ text of the pointer to each buffer."""
@@ -471,7 +478,7 @@ def _element(buffer: Buffer) -> str:
 
 def _uses(lines: Sequence[str], name: str) -> bool:
     pattern = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
-    return any(pattern.search(line.split("//")[0]) for line in lines)
+    return any(pattern.search(NOT_CODE.sub("", line)) for line in lines)
 
 
 def _indent(lines: Sequence[str]) -> list[str]:
