@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import ModelError
+from sofie_root.kernels.trees import MAX_DEPTH, heights
 
 Array = npt.NDArray[Any]
 Attribute = Callable[[str], Any]
@@ -63,16 +64,11 @@ class TreeArrays:
             raise ModelError("a feature is negative, or beyond 2^24; export the model again")
         if np.any(self.target < 0) or np.any(self.target >= targets):
             raise ModelError(f"a leaf gives to a score outside {targets}; export the model again")
-        parents = np.bincount(places[places >= 0], minlength=nodes)
-        if np.any(parents > 1):
-            raise ModelError("a node is reached twice: these are no trees; export the model again")
-        places, reached = self.roots[self.roots >= 0], 0
-        while len(places):
-            reached += len(places)
-            places = self.children[places].reshape(-1)
-            places = places[places >= 0]
-        if reached != int(np.count_nonzero(parents)):
-            raise ModelError("some nodes lead to each other in a circle; export the model again")
+        if heights(self.children) is None:
+            raise ModelError(
+                f"nodes lead to each other in a circle, or a tree is deeper than {MAX_DEPTH}; "
+                "export the model again"
+            )
 
 
 def trees_of_nodes(attribute: Attribute, values: Values, what: str, targets: int) -> TreeArrays:
@@ -99,12 +95,14 @@ def trees_of_nodes(attribute: Attribute, values: Values, what: str, targets: int
     missing = attribute("nodes_missing_value_tracks_true")
     if missing:
         mode = mode + MISSING * (np.array(missing)[inner] != 0)
+    feature = np.array(attribute("nodes_featureids"), np.int64)
     split = values("nodes_values", np.float32)
     assert split is not None
+    _require_length(len(names), tree, number, feature, split)
     _, first = np.unique(tree, return_index=True)
     start, target, weight = _leaves(attribute, values, what, where, int(is_leaf.sum()))
     arrays = TreeArrays(
-        np.array(attribute("nodes_featureids"), np.int64)[inner],
+        feature[inner],
         split[inner].astype(np.float64),
         mode,
         np.array(children, np.int64).reshape(-1, 2),
@@ -117,6 +115,11 @@ def trees_of_nodes(attribute: Attribute, values: Values, what: str, targets: int
     return arrays
 
 
+def _require_length(length: int, *arrays: Array) -> None:
+    if any(len(a) != length for a in arrays):
+        raise ModelError("its lists are not as long as each other; export the model again")
+
+
 def _leaves(
     attribute: Attribute, values: Values, what: str, where: dict[tuple[int, int], int], leaves: int
 ) -> tuple[Array, Array, Array]:
@@ -127,10 +130,11 @@ def _leaves(
         raise ModelError("a node that is not a leaf has weights; export the model again")
     weight = values(f"{what}_weights", np.float32)
     assert weight is not None
+    target = np.array(attribute(f"{what}_ids"), np.int64)
+    _require_length(len(leaf), target, weight)
     order = np.argsort(leaf, kind="stable")
-    target = np.array(attribute(f"{what}_ids"), np.int64)[order]
     start = np.concatenate([[0], np.cumsum(np.bincount(leaf, minlength=leaves))])
-    return start, target, weight[order].astype(np.float64)
+    return start, target[order], weight[order].astype(np.float64)
 
 
 def ensemble(attribute: Attribute) -> TreeArrays:
@@ -177,6 +181,9 @@ def ensemble(attribute: Attribute) -> TreeArrays:
         flags = np.concatenate([flags, np.zeros(len(rows), np.int64)])
         children = np.concatenate([children, np.stack(extra[3:], axis=1)])
     weight = np.asarray(attribute("leaf_weights")).astype(np.float64)
+    target = ints("leaf_targetids")
+    _require_length(len(weight), target)
+    _require_length(len(mode), feature, split, flags, children)
     return TreeArrays(
         feature,
         split,
@@ -184,7 +191,7 @@ def ensemble(attribute: Attribute) -> TreeArrays:
         children,
         ints("tree_roots"),
         np.arange(len(weight) + 1),
-        ints("leaf_targetids"),
+        target,
         weight,
     )
 

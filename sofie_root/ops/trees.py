@@ -1,0 +1,49 @@
+"""Ensembles of decision trees, which the frontend makes of the operators of ``ai.onnx.ml``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sofie_root.errors import ShapeError
+from sofie_root.ir import DType, Op, TensorType, operator, require_at_most
+from sofie_root.kernels import trees as kernels
+from sofie_root.program.builder import Builder, Tensor
+
+from .checks import require_dtype
+
+AGGREGATES = ("SUM", "AVERAGE", "MIN", "MAX")
+
+
+@operator("Trees", since=1, domain="sofie_root")
+@dataclass(frozen=True, slots=True)
+class Trees(Op):
+    """Scores of decision trees, from their nodes as constant inputs.
+
+    The inputs after the first are the fields of :class:`~sofie_root.kernels.trees.Forest`.
+    Source: ONNX ai.onnx.ml TreeEnsemble-5, TreeEnsembleClassifier-3, TreeEnsembleRegressor-3.
+    """
+
+    targets: int
+    features: int
+    aggregate: str = "SUM"
+
+    def infer(self, x: TensorType, *forest: TensorType) -> TensorType:
+        """``[rows, targets]``."""
+        require_dtype(x, frozenset({DType.FLOAT, DType.DOUBLE}))
+        if len(forest) != 9:
+            raise ShapeError(f"needs 9 arrays of nodes, not {len(forest)}")
+        if self.aggregate not in AGGREGATES:
+            raise ShapeError(f"aggregate {self.aggregate!r} does not exist")
+        if x.rank != 2:
+            raise ShapeError(f"the input must have 2 axes, not {x.rank}")
+        require_at_most(self.features, x.shape[1], "the trees read a feature that does not exist")
+        return TensorType(x.dtype, (x.shape[0], self.targets))
+
+    def lower(self, b: Builder, x: Tensor, *forest: Tensor) -> Tensor:
+        """One kernel."""
+        arrays = [np.asarray(t.constant) for t in forest]
+        for k in (1, 7, 8):  # split, weight, base
+            arrays[k] = arrays[k].astype(x.dtype.numpy)
+        return kernels.trees(b, x, kernels.Forest(*arrays), AGGREGATES.index(self.aggregate))
