@@ -287,6 +287,20 @@ def test_several_outputs_become_columns(frame: Any, jit: Any, tmp_path: Path) ->
     assert added == {"m_total", "m_squares", "m_positive"}
 
 
+def test_outputs_whose_names_are_no_identifiers(frame: Any) -> None:
+    header = headers.header(
+        "named",
+        [],
+        [headers.Tensor("x", (1,))],
+        [headers.Tensor(n, ()) for n in ("one", "two", "three")],
+        "one[0] = x[0]; two[0] = x[0] + 1; three[0] = x[0] + 2;",
+    )
+    for plain, odd in (("one", "out:0"), ("two", "out/0"), ("three", "\u03b7")):
+        header = header.replace(f'name = "{plain}"', f'name = "{odd}"')
+    df = define(frame, "y", open_header(header, jit="compiler"), ["i"])
+    assert [v[0] for v in values(df, "y_out_0", "y_out_0_1", "y__")] == [3, 4, 5]
+
+
 def test_one_of_several_outputs(frame: Any, jit: Any) -> None:
     session = open_header(headers.several(), jit=jit)
     df = define(frame, "m", session, ["x", "d", "i"], output="total")

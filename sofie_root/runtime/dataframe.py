@@ -84,9 +84,8 @@ def define(
     """
     session = model if isinstance(model, Session) else model.session()
     booking = _book(session, df, columns, output)
-    outputs = [t.name for t in session.outputs]
-    is_one = output is not None or len(outputs) == 1
-    made = [name] if is_one else [f"{name}_{_identifier(o)}" for o in outputs]
+    is_one = len(booking.outputs) == 1
+    made = [name] if is_one else _column_per_output(name, [t.name for t in session.outputs])
     for column in made:
         if _has_column(df, column):
             raise DataFrameError(f"column {column!r} exists already: choose another name")
@@ -140,8 +139,9 @@ def _labels(booking: Booking) -> Any:
 
 
 def _has_column(df: Any, name: str) -> bool:
-    # A column of a friend is also known by its short name, which is not listed.
-    return name in _column_names(df) or (not is_distributed(df) and bool(df.HasColumn(name)))
+    if is_distributed(df):
+        return name in _column_names(df)
+    return bool(df.HasColumn(name))  # also the short name of a friend's column, which is not listed
 
 
 def _column_names(df: Any) -> list[str]:
@@ -197,5 +197,10 @@ def _hint(name: str, known: Sequence[str]) -> str:
     return f"; there are: {listed}" if known else ""
 
 
-def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name, flags=re.ASCII)
+def _column_per_output(prefix: str, outputs: Sequence[str]) -> list[str]:
+    """``prefix_output`` for each output, as identifiers and all different."""
+    names: list[str] = []
+    for k, output in enumerate(outputs):
+        name = re.sub(r"\W", "_", f"{prefix}_{output}", flags=re.ASCII)
+        names.append(f"{name}_{k}" if name in names else name)
+    return names

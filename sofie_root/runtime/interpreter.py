@@ -253,7 +253,7 @@ def prepare_cling() -> bool:
             missing = [
                 flag
                 for flag in CLING_FLAGS
-                if not re.search(rf"(^|\s)-?{re.escape(_stem(flag))}", arguments)
+                if not re.search(rf"(^|\s){re.escape(_stem(flag))}", arguments)
             ]
             _flags_in_time = not missing or not _is_root_started()
             if _flags_in_time and missing:
