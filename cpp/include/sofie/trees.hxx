@@ -73,8 +73,8 @@ void trees(std::size_t rows, std::size_t features, std::size_t count, const T* x
         const std::size_t mode =
             P::mode == detail::kMixed ? static_cast<std::size_t>(packed >> 24 & 7) : P::mode;
         bool holds = detail::tree_test(mode, value, split);
-        if (P::missing) holds = holds || (value != value && (packed >> 27 & 1));
-        place = holds ? node[head + 1] : node[head + 2];
+        if (P::missing) holds |= (value != value) & static_cast<bool>(packed >> 27 & 1);
+        place = node[head + 1 + static_cast<std::size_t>(!holds)];
       };
       const std::int32_t depth = depths[first / group];
       if (n == group) {
