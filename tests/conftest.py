@@ -31,3 +31,14 @@ def root() -> Any:
     from sofie_root.runtime.interpreter import import_root
 
     return import_root()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--update-golden`` writes the files that generated code is compared with."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether generated text is to be kept as what is expected."""
+    return bool(request.config.getoption("--update-golden"))

@@ -10,18 +10,27 @@ EOF Full INFINITY Inputs NAN NULL Outputs Partial Scalar Session TMVA Weights ac
 alignof and and_eq arena asm assert auto batch bitand bitor bool break case catch char char16_t
 char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
 constinit continue decltype default delete do double dynamic_cast else enum errno explicit export
-extern false file float for friend goto i386 if infer infer_to inline int iteration lane linux
-long main mutable namespace new noexcept not not_eq nullptr operator or or_eq output output_shape
-path prepare private protected public register reinterpret_cast requires return row short signed
-sizeof sofie static static_assert static_cast std stderr stdin stdout struct switch template this
-thread_local throw trips true try typedef typeid typename union unix unsigned using virtual void
-volatile w wchar_t while xor xor_eq
+extern false file float for friend goto growing i386 if infer infer_to inline int iteration lane
+linux long main mutable namespace new noexcept not not_eq nullptr offsets operator or or_eq output
+output_shape path prepare private protected public register reinterpret_cast requires return row
+short signed sizeof sizes sofie static static_assert static_cast std stderr stdin stdout struct
+switch template this thread_local throw trips true try typedef typeid typename union unix unsigned
+using virtual void volatile w wchar_t while xor xor_eq
 """
-KEYWORDS = frozenset(_KEYWORDS.split())
-"""C++ keywords, and names that generated code uses for its own things."""
+_MACROS = """
+I alloca assert_perror be16toh be32toh be64toh htobe16 htobe32 htobe64 htole16 htole32 htole64
+issubnormal le16toh le32toh le64toh major makedev math_errhandling minor offsetof pthread_cleanup_pop
+pthread_cleanup_pop_restore_np pthread_cleanup_push pthread_cleanup_push_defer_np sched_priority
+strdupa strndupa va_arg va_copy va_end va_start
+"""
+KEYWORDS = frozenset((*_KEYWORDS.split(), *_MACROS.split()))
+"""C++ keywords, names that generated code uses for its own things, and macros in lower case."""
 
 VARIABLES = re.compile(r"(i|j|k|l|r|v|acc|best|at|current)\d*(_\d+)?")
 """Loop indices and other variables inside one step; no tensor or size is called like them."""
+
+CAPITALS = re.compile(r"[A-Z][A-Z0-9]*_?[A-Z0-9]{2}|[A-Z]_")
+"""Names that may be macros of a standard header (``M_PI``, ``EDOM``) are used in lower case."""
 
 
 def identifier(text: str) -> str:
@@ -60,6 +69,8 @@ class Names:
     def fresh(self, text: str) -> str:
         """An identifier that nobody has yet."""
         base = identifier(text)
+        if CAPITALS.match(base):
+            base = base.lower()
         if VARIABLES.fullmatch(base):
             base = f"t_{base}"
         name, suffix = base, 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.backends.cpu import INDENT
-from sofie_root.backends.names import comment, identifier, string_literal
+from sofie_root.backends.names import KEYWORDS, comment, identifier, string_literal
+from sofie_root.errors import InputError
 from sofie_root.lowering.schedule import Schedule
 from sofie_root.storage import weights as weights_file
 
@@ -80,7 +82,7 @@ class _Writer:
         self.standalone = standalone
         self.version = version
         self.source = source
-        self.namespace = namespace or f"TMVA_SOFIE_{identifier(stem) if stem else 'model'}"
+        self.namespace = _checked(namespace) or f"TMVA_SOFIE_{identifier(stem or 'model')}"
         embedded = weights == "embedded"
         # A relative path is looked for beside the header too.
         found = "sofie::find_weights(weights, __FILE__)"
@@ -106,18 +108,19 @@ class _Writer:
         else:
             prelude = [f"#include <sofie/{name}>" for name in sorted(headers)] + [""]
             alias = ["namespace sofie = ::sofie;"]
-        lines = [*self._first_lines(), *self._includes(), *prelude]
+        guard, tag = f"{self.namespace}_HXX", f"0x{model_hash[:6].hex()}"
+        lines = [*self._first_lines(), f"#ifndef {guard}", f"#define {guard} {tag}", ""]
+        lines += [*self._includes(), *prelude]
         lines += [f"namespace {self.namespace} {{", "", *alias, ""]
         for members, name in self.shared.traits.items():
             lines += [f"struct {name} {{", members, "};", ""]
         if constants:
             lines += [*self._weights(model_hash.hex(), constants, model_hash), ""]
         lines += struct
-        lines += ["", f"}}  // namespace {self.namespace}", "", f"#endif  // {self._guard()}", ""]
+        lines += ["", f"}}  // namespace {self.namespace}", "", f"#elif {guard} != {tag}"]
+        lines += [f'#error "another model of namespace {self.namespace} is included already"']
+        lines += [f"#endif  // {guard}", ""]
         return Header("\n".join(lines), self.namespace, constants, model_hash)
-
-    def _guard(self) -> str:
-        return f"{self.namespace.upper()}_HXX"
 
     def _first_lines(self) -> list[str]:
         where = {
@@ -143,8 +146,7 @@ class _Writer:
     def _includes(self) -> list[str]:
         names = ["algorithm", "array", "cstddef", "cstdint", "limits", "memory", "stdexcept", "string",
                  "tuple", "vector"]  # fmt: skip
-        guard = self._guard()
-        return [f"#ifndef {guard}", f"#define {guard}", "", *(f"#include <{n}>" for n in names), ""]
+        return [*(f"#include <{n}>" for n in names), ""]
 
     def _weights(
         self, hash_text: str, constants: dict[str, npt.NDArray[Any]], model_hash: bytes
@@ -182,6 +184,20 @@ class _Writer:
                   for k, t in enumerate(inits)]  # fmt: skip
         lines += ["};"]
         return lines
+
+
+def _checked(namespace: str | None) -> str | None:
+    """The namespace that was asked for, if it can be one."""
+    if namespace is None or (
+        re.fullmatch(r"[A-Za-z]\w*", namespace, re.ASCII)
+        and "__" not in namespace
+        and namespace not in KEYWORDS
+    ):
+        return namespace
+    raise InputError(
+        f"{namespace!r} cannot be a C++ namespace: use letters, digits and single underscores, "
+        "no keyword"
+    )
 
 
 def _bytes(count: int) -> str:

@@ -1,0 +1,60 @@
+"""Compiles C++ programs that include generated headers, and runs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sofie_root.config import include_dir
+
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+
+
+def compile_program(
+    folder: Path,
+    source: str,
+    flags: Sequence[str] = ("-O1",),
+    compiler: str = "g++",
+    headers: bool = True,
+    name: str = "program",
+) -> Path:
+    """A program made from the text; warnings are errors.
+
+    Args:
+        folder: where the text and the program go.
+        source: the text.
+        flags: more flags.
+        compiler: the test is skipped where it is not installed.
+        headers: whether ``<sofie/...>`` can be found.
+        name: of the program.
+    """
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    text, program = folder / f"{name}.cpp", folder / name
+    text.write_text(source)
+    includes = [f"-I{include_dir()}"] if headers else []
+    command = [compiler, "-std=c++17", *WARNINGS, *flags, *includes, str(text), "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, " ".join(command) + "\n" + done.stderr[:8000]
+    return program
+
+
+def run_program(program: Path, *arguments: str, cwd: Path | None = None, **environment: str) -> str:
+    """Standard output of a program; it must succeed and write nothing to standard error."""
+    done = subprocess.run(
+        [str(program), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd or program.parent,
+        env=os.environ | environment,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[:8000]
+    assert done.stderr == ""
+    return done.stdout
