@@ -143,6 +143,69 @@ def test_many_slots_share_nothing_that_changes(root: Any, jit: Any) -> None:
         np.testing.assert_array_equal(result, session(np.full(1 + k % 17, k, np.float32)))
 
 
+@pytest.fixture(scope="module")
+def root_file(root: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TTree and an RNTuple that ROOT wrote, with columns that are C++ containers."""
+    path = tmp_path_factory.mktemp("containers") / "containers.root"
+    declare("""
+        void write_containers(const char* path) {
+          TFile file(path, "RECREATE");
+          TTree tree("tree", "");
+          Long64_t event;
+          std::vector<float> vector;
+          std::vector<bool> bits;
+          float fixed[4];
+          int length;
+          short varying[4];
+          tree.Branch("event", &event);
+          tree.Branch("vector_", &vector);
+          tree.Branch("bits_", &bits);
+          tree.Branch("fixed_", fixed, "fixed_[4]/F");
+          tree.Branch("length", &length);
+          tree.Branch("varying_", varying, "varying_[length]/S");
+          for (event = 0; event < 20; ++event) {
+            vector.assign(4, event);
+            bits.assign({event % 2 == 0, true, event % 3 == 0, false});
+            for (int k = 0; k < 4; ++k) fixed[k] = varying[k] = event + k;
+            length = 4;
+            tree.Fill();
+          }
+          tree.Write();
+        }
+    """)
+    root.write_containers(str(path))
+    options = root.RDF.RSnapshotOptions()
+    options.fOutputFormat = root.RDF.ESnapshotOutputFormat.kRNTuple
+    options.fMode = "UPDATE"
+    df = root.RDataFrame(20).Define("event", "Long64_t(rdfentry_)")
+    df = df.Define("vector_", "std::vector<float>(4, rdfentry_)")
+    df = df.Define(
+        "bits_", "std::vector<bool>{rdfentry_ % 2 == 0, true, rdfentry_ % 3 == 0, false}"
+    )
+    expression = "const float e = rdfentry_; return std::array<float, 4>{e, e + 1, e + 2, e + 3};"
+    df = df.Define("fixed_", expression)
+    df = df.Define("varying_", "ROOT::RVec<short>(fixed_.begin(), fixed_.end())")
+    df.Snapshot("ntuple", str(path), ["event", "vector_", "bits_", "fixed_", "varying_"], options)
+    return path
+
+
+@pytest.mark.parametrize("source", ["tree", "ntuple"])
+def test_containers_in_files_of_root(root: Any, threads: int, source: str, root_file: Path) -> None:
+    session = open_header(headers.dense(), jit="cling")
+    df = root.RDataFrame(source, str(root_file))
+    e = np.arange(20, dtype=np.float32)
+    staircase = e[:, None] + np.arange(4, dtype=np.float32)
+    inputs = {
+        "vector_": np.repeat(e[:, None], 4, axis=1),
+        "bits_": np.stack([e % 2 == 0, e >= 0, e % 3 == 0, e < 0], axis=1).astype(np.float32),
+        "fixed_": staircase,
+        "varying_": staircase,
+    }
+    for column, x in inputs.items():
+        (found,) = values(define(df, f"y_{column}", session, [column]), f"y_{column}")
+        np.testing.assert_array_equal(found, session(x)[:, 0])
+
+
 # -- which columns make which input ----------------------------------------------------------------
 
 

@@ -140,6 +140,38 @@ def test_data_frame_equals_numpy_bit_for_bit(
         np.testing.assert_array_equal(np.asarray(found["out_hidden"][k]), hidden[0])
 
 
+def test_sizes_that_are_expressions_or_known_only_after_the_run(
+    jit: Engine, root: Any, tmp_path: Path
+) -> None:
+    nodes = [
+        helper.make_node("Concat", ["x", "x"], ["twice"], axis=0),
+        helper.make_node("NonZero", ["x"], ["where"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sizes",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n"])],
+        [
+            helper.make_tensor_value_info("twice", onnx.TensorProto.FLOAT, [None]),
+            helper.make_tensor_value_info("where", onnx.TensorProto.INT64, [1, None]),
+        ],
+    )
+    path = tmp_path / "sizes.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    session = sofie_root.load(path).session(jit)
+    for n in (3, 0, 8, 1):
+        x = np.where(np.arange(n) % 3 == 1, 0, np.arange(n) + 1).astype(np.float32)
+        twice, where = session(x)
+        np.testing.assert_array_equal(twice, np.concatenate([x, x]))
+        np.testing.assert_array_equal(where, [np.flatnonzero(x)])
+        into = {"twice": np.empty(2 * n, np.float32)}
+        np.testing.assert_array_equal(session.run({"x": x}, out=into)["twice"], twice)
+    df = root.RDataFrame(6).Define("v", "ROOT::RVecF(rdfentry_, 2.0)")
+    found = sofie_root.define(df, "y", session, ["v"]).AsNumpy(["y_twice", "y_where"])
+    assert [len(v) for v in found["y_twice"]] == [0, 2, 4, 6, 8, 10]
+    assert [list(v) for v in found["y_where"]] == [list(range(k)) for k in range(6)]
+
+
 ZOO = Path(os.environ.get("SOFIE_ROOT_ZOO", Path(__file__).resolve().parents[2] / "shared" / "zoo"))
 PARTICLE_NET = ZOO / "models" / "cms_triton_particlenet_ak4" / "model.onnx"
 
