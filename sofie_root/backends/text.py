@@ -213,10 +213,32 @@ def _load(e: Load, scope: Scope) -> str:
         if e.dtype is DType.FLOAT and at_least(stride, 0):
             size = f"static_cast<std::size_t>({dim(stride, inner)})"
             return f"sofie::gather({pointer(name, rest, inner)}, {size}, {tag})"
+    gathered = _gather(name, e, at, var, scope)
+    if gathered is not None:
+        return gathered
     text = dim(at, scope.scalar("lane"))
     return (
         f"sofie::lanes({tag}, [&](std::ptrdiff_t lane) SOFIE_INLINE {{ return {name}[{text}]; }})"
     )
+
+
+def _gather(name: str, e: Load, at: Dim, var: Symbol, scope: Scope) -> str | None:
+    """A read at stored positions, ``x[rest + positions[j]]``, as one gather; None where it is none."""
+    if e.dtype is not DType.FLOAT or isinstance(at, int):
+        return None
+    inside = [m for m, c in at.terms if any(depends_on(as_poly(a), var) for a, _ in m)]
+    cell = inside[0][0][0] if len(inside) == 1 and len(inside[0]) == 1 else None
+    if not isinstance(cell, Cell) or cell.extent is not None or not isinstance(cell.expr, Load):
+        return None
+    if cell.expr.dtype is not DType.INT64 or cell.expr.buffer in scope.registers:
+        return None
+    parts = linear(flat(cell.expr), var)
+    if parts is None or parts[0] != 1 or at - as_poly(cell) == at:
+        return None
+    inner = scope.scalar()
+    base = pointer(name, at - as_poly(cell), inner)
+    positions = pointer(scope.pointers[cell.expr.buffer], parts[1], inner)
+    return f"sofie::gather({base}, {positions}, {scope.lanes[1] if scope.lanes else ''})"
 
 
 def _depends(d: Dim, var: Symbol) -> bool:

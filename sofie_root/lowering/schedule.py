@@ -21,6 +21,7 @@ from sofie_root.program.program import (
 )
 
 from .epilogue import fuse_epilogues
+from .hoist import hoist_indices
 from .inline import Decisions, inline, reads, remove_dead, writes
 from .lower import lower
 from .memory import Lifetime, Plan, plan
@@ -99,6 +100,7 @@ def schedule(graph: Graph) -> Schedule:
     remove_dead(program)
     inline(program, decisions)
     fuse_epilogues(program, decisions)
+    hoist_indices(program, decisions)
     steps = build(program, decisions)
     symbols = graph.symbols()
     scratch = _add_scratch(program, steps)

@@ -281,6 +281,12 @@ SOFIE_INLINE inline auto gather(const T* p, std::size_t stride, J j) {
   });
 }
 
+/// p[positions[j.i + l]] in lane l.
+template <class T, class J>
+SOFIE_INLINE inline auto gather(const T* p, const std::int64_t* positions, J j) {
+  return lanes(j, [&](std::size_t i) SOFIE_INLINE { return p[positions[i]]; });
+}
+
 /// kLanes floats p[0], p[2], ...; reads nothing beyond the last of them.
 SOFIE_INLINE inline f32v load_every_second(const float* p) {
   const f32v a = load(p, Full{0}), b = load(p + kLanes - 1, Full{0});
