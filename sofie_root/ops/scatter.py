@@ -1,13 +1,24 @@
-"""Writing to positions that are data: ScatterElements, Scatter, ScatterND."""
+"""Writing to positions that are data: ScatterElements, ScatterND, TensorScatter."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from sofie_root.errors import ShapeError
-from sofie_root.ir import DType, Op, Refuse, TensorType, operator, require_equal
+from sofie_root.ir import (
+    Dim,
+    DType,
+    Op,
+    Refuse,
+    TensorType,
+    operator,
+    require_at_most,
+    require_equal,
+)
+from sofie_root.ir.dim import mod
 from sofie_root.kernels import scatter as kernels
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.expr import Expr, as_index, call, guard, index
 
 from .checks import as_axis
 from .gather import require_index_type, require_within
@@ -102,3 +113,54 @@ class ScatterND(Op):
             b, b.cast(data, compute), indices, b.cast(updates, compute), self.reduction
         )
         return b.cast(y, data.dtype)
+
+
+@operator("TensorScatter", since=24)
+@dataclass(frozen=True, slots=True)
+class TensorScatter(Op):
+    """A cache with some of its steps replaced, from an index per batch on.
+
+    Source: ONNX TensorScatter-24.
+    """
+
+    axis: int = -2
+    mode: str = "linear"
+
+    def infer(
+        self, cache: TensorType, update: TensorType, start: TensorType | None = None
+    ) -> TensorType:
+        """The type of the cache."""
+        axis = as_axis(self.axis, cache.rank)
+        if self.mode not in ("linear", "circular"):
+            raise ShapeError(f"mode {self.mode!r} does not exist")
+        if axis == 0 or update.rank != cache.rank or update.dtype is not cache.dtype:
+            raise ShapeError(f"{update} does not fit into {cache} along axis {axis}")
+        for k in range(cache.rank):
+            if k != axis:
+                require_equal(update.shape[k], cache.shape[k], "sizes of update and cache")
+        require_at_most(
+            update.shape[axis], cache.shape[axis], "the update is longer than the cache"
+        )
+        if start is not None:
+            require_equal(start.shape[0], cache.shape[0], "one start for each batch")
+        return cache.with_value(None)
+
+    def lower(
+        self, b: Builder, cache: Tensor, update: Tensor, start: Tensor | None = None
+    ) -> Tensor:
+        """One loop that reads the update where it covers the cache."""
+        axis = as_axis(self.axis, cache.rank)
+        size, steps = cache.shape[axis], update.shape[axis]
+        room = size if self.mode == "circular" else size - steps + 1  # places it may start at
+
+        def body(*i: Dim) -> Expr:
+            first: Dim = 0 if start is None else as_index(start[i[0]], room)
+            step = i[axis] - first
+            if self.mode == "circular":
+                step = mod(step + size, size)
+            place = index(step)
+            inside = call("logical_and", place >= 0, place < index(steps))
+            new = update[tuple(step if k == axis else d for k, d in enumerate(i))]
+            return guard(inside, new, cache[i])
+
+        return b.loop(cache.shape, body, cache.dtype)

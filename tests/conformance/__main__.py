@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from .batch import interpret_case
+from .batch import WIDER, interpret_case
 from .cases import SETS, Case, load_cases
 from .outcome import Outcome
 from .pool import run_all
@@ -85,6 +85,9 @@ def _print(outcomes: Sequence[Outcome], verbose: bool) -> None:
     for o in sorted(outcomes, key=lambda o: o.case):
         if o.verdict == "wrong":
             print(f"wrong {o.case}\n      {o.reason[:1500]}")
+    for o in outcomes:
+        if o.case in WIDER:
+            print(f"held to a wider tolerance: {o.case} ({WIDER[o.case][2]})")
     print(f"{'set':20}{'passed':>8}{'refused':>9}{'wrong':>7}{'all':>7}")
     for name in SETS:
         count = Counter(o.verdict for o in outcomes if o.case.startswith(f"{name}/"))
