@@ -1,0 +1,165 @@
+"""``python -m rootbench``: measures, prints, and writes the results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import plots, report
+from .models import Case, select
+from .peers import CONTENDERS, OURS, PEERS
+from .run import Settings, run
+from .timing import BenchError
+
+HERE = Path(__file__).parent
+
+DESCRIPTION = """\
+Times sofie_root and other inference libraries on the same models: interleaved, on one pinned core,
+in C++ loops. Prints tables, writes results/bench.json, and with --write RESULTS.md and plots/.
+Every time is of a model whose outputs were compared with ONNX Runtime's in the same process."""
+
+EPILOG = """\
+examples:
+  python -m rootbench --quick                       ten small models, a few minutes
+  python -m rootbench                               all but the heaviest; leave the machine alone
+  python -m rootbench --models 'linear*' gn2        by name or pattern; --list shows them
+  python -m rootbench --models 'zoo/*' --peers onnxruntime,openvino
+  python -m rootbench --all --events --write             what RESULTS.md is made by
+  python -m rootbench --report results/bench.json   tables and plots of an earlier run
+
+peers:
+  onnxruntime      C API of the wheel's library, or of $ROOTBENCH_ONNXRUNTIME
+  openvino         C API of the wheel's library, or of $ROOTBENCH_OPENVINO
+  pytorch, pytorch-compile   need torch and onnx2torch
+  upstream-sofie   needs $ROOTBENCH_SOFIE, a ROOT with tmva-sofie
+  lwtnn            needs $ROOTBENCH_LWTNN
+A peer that is not installed is reported as not measured."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 1 for an error, or where an output was wrong."""
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    options = _parser().parse_args(arguments)
+    try:
+        return _main(options, console)
+    except BenchError as error:
+        print(f"rootbench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _main(options: argparse.Namespace, console: Console) -> int:
+    if options.report:
+        results = json.loads(Path(options.report).read_text())
+    else:
+        cases = select(options.models, quick=options.quick, everything=options.all)
+        if options.list:
+            for case in cases:
+                console.print(f"{case.name:50} {_facts(case)}", markup=False, highlight=False)
+            return 0
+        os.environ["ROOTBENCH_WORK"] = str(Path(options.output, "work").resolve())
+        results = _measure(cases, _settings(options), console)
+        file = Path(options.output, "bench.json")
+        file.write_text(json.dumps(results, indent=1))
+        console.print(f"written: {file}")
+    report.show(results, console)
+    if options.write:
+        drawn = plots.draw(results, HERE / "plots")
+        report.write_markdown(results, HERE / "RESULTS.md", drawn)
+        console.print(f"written: {HERE / 'RESULTS.md'}" + "".join(f", {p.name}" for p in drawn))
+    elif drawn := plots.draw(results, Path(options.output, "plots")):
+        console.print("written: " + ", ".join(str(p) for p in drawn))
+    return 1 if any("WRONG" in line for line in report.problems(results)) else 0
+
+
+def _measure(cases: list[Case], settings: Settings, console: Console) -> report.Result:
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        console.print(
+            f"[yellow]the machine is busy (load average {load:.1f}): do not quote these figures"
+        )
+    columns = (
+        TextColumn("{task.description:60.60}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task("prepare", total=len(cases))
+        order = [c.name for c in cases]
+
+        def on_step(name: str, what: str) -> None:
+            progress.update(task, completed=order.index(name), description=f"{name}: {what}")
+            if not sys.stdout.isatty() and what == "build":
+                print(f"[{order.index(name) + 1}/{len(order)}] {name}", flush=True)
+
+        results = run(cases, settings, on_step)
+        progress.update(task, completed=len(cases), description="done")
+    results["machine"]["command"] = shlex.join(["python", "-m", "rootbench", *sys.argv[1:]])
+    return results
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    peers = [p for word in options.peers for p in word.split(",") if p]
+    if unknown := [p for p in peers if p not in PEERS]:
+        raise BenchError(f"no peer is called {unknown[0]!r}; there are: {', '.join(PEERS)}")
+    ours = [n for n in OURS if n != "sofie-cling" or not options.no_cling]
+    core = options.core
+    if core is None and hasattr(os, "sched_getaffinity"):
+        core = max(os.sched_getaffinity(0))  # the first one gets the interrupts
+    budget = options.seconds if options.seconds is not None else 1.0 if options.quick else 4.0
+    return Settings(
+        contenders=tuple(n for n in CONTENDERS if n in ours or n in peers),
+        core=core,
+        seconds=budget,
+        min_rounds=options.min_rounds,
+        events=options.events,
+        symbolic=options.symbolic,
+        debug=options.debug,
+    )
+
+
+def _facts(case: Case) -> str:
+    words = [*sorted(case.tags), *(f"{k}={v}" for k, v in case.dims.items())]
+    return ", ".join([f"bar {case.bar}"] * bool(case.bar) + words)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rootbench",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--models", nargs="+", default=[], metavar="NAME", help="names or patterns; see --list")
+    add("--peers", nargs="+", default=list(PEERS), metavar="NAME", help="who to compare with (all)")
+    add("--quick", action="store_true", help="few small models, short rounds")
+    add("--all", action="store_true", help="the heaviest models too (seconds per call)")
+    add("--no-cling", action="store_true", help="ours compiled only: works without ROOT")
+    add("--events", type=int, nargs="?", const=50_000, default=0, metavar="N",
+        help="one model in RDataFrame event loops too, with 1 and 2 slots (N: 50000)")  # fmt: skip
+    add("--symbolic", action="store_true", help="leave symbolic dims in the files (default: fixed)")
+    add("--seconds", type=float, help="time of a model's interleaved rounds (4; --quick: 1)")
+    add("--min-rounds", type=int, default=9, metavar="N", help="rounds however long they take (9)")
+    add("--core", type=int, help="the core that everything is pinned to (the last one)")
+    add("--output", default=str(HERE / "results"), metavar="DIR", help="where results go")
+    add("--write", action="store_true", help="write RESULTS.md and plots/ of this package")
+    add("--report", metavar="JSON", help="measure nothing: tables and plots of an earlier run")
+    add("--list", action="store_true", help="list the models and exit")
+    add("--debug", action="store_true", help="show tracebacks and output of the processes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

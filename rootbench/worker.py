@@ -1,0 +1,238 @@
+"""What runs in a process of its own: generation, a first call with its memory, and the timing.
+
+``python -m rootbench.worker TASK FOLDER ARGUMENT`` writes ``FOLDER/TASK[-CONTENDER].json``. Each
+model gets fresh processes, so that none inherits memory or threads from another.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import timing
+from .events import events
+from .peers import CONTENDERS, Job, Opened
+
+Result = dict[str, Any]
+
+WARM_BATCH_NS = 2e6
+"""Calls are timed in batches of about this long: far above the clock's resolution."""
+
+SLOW_NS = 3e8
+"""Calls that are slower than this need no more warming up."""
+
+
+def main() -> int:
+    """Runs one task; its result is a JSON file."""
+    task, folder, argument = sys.argv[1:4]
+    core = os.environ.get("ROOTBENCH_CORE")
+    if core and task != "events" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core)})
+    tasks: dict[str, Callable[[Job, str], Result]] = {
+        "generate": generate,
+        "probe": probe,
+        "measure": measure,
+        "events": events,
+    }
+    try:
+        result = tasks[task](Job(Path(folder)), argument)
+    except Exception as error:
+        if os.environ.get("ROOTBENCH_DEBUG"):
+            raise
+        kind = "" if isinstance(error, timing.BenchError) else f"{type(error).__name__}: "
+        result = {"error": f"{kind}{error}".strip()[:1000]}
+    suffix = f"-{argument}" if task == "probe" else ""
+    Path(folder, f"{task}{suffix}.json").write_text(json.dumps(result))
+    return 0
+
+
+# ----------------------------------------------------------------------------------------------------
+# One after the other
+# ----------------------------------------------------------------------------------------------------
+
+
+def generate(job: Job, _: str) -> Result:
+    """From ONNX to the header: how long it takes, and what comes out."""
+    import sofie_root
+
+    from .macs import count
+
+    start = time.perf_counter()
+    model = sofie_root.load(job.model)
+    loaded = time.perf_counter()
+    model.generate(job.folder / "generated.hxx", weights="dat", standalone=False)
+    done = time.perf_counter()
+    report = model.report()
+    sizes = {
+        str(dim): size
+        for name, type_ in model.inputs.items()
+        for dim, size in zip(type_.shape, job.inputs[name].shape, strict=True)
+        if not isinstance(dim, int)
+    }
+    plan = report.schedule.plan
+    return {
+        "load_s": loaded - start,
+        "generate_s": done - loaded,
+        "header_bytes": (job.folder / "generated.hxx").stat().st_size,
+        "weight_bytes": report.weight_bytes,
+        "arena_bytes": plan.arena_bytes(sizes),
+        "reuse": report.reuse,
+        "steps": len(report.schedule.steps),
+        "macs": count(model.graph, sizes) or job.facts.get("macs"),
+    }
+
+
+def probe(job: Job, contender: str) -> Result:
+    """The first call in a fresh process: how long, how much memory, and whether it is right."""
+    if contender == "sofie-cling":
+        from sofie_root.runtime.interpreter import import_root
+
+        import_root()  # in an analysis ROOT runs already
+    timing.library()
+    inputs, expected = job.inputs, job.expected
+    before = _memory(reset_peak=True)
+    start = time.perf_counter()
+    opened = CONTENDERS[contender].open(job)
+    timing.warm(opened.call, 1)
+    first = time.perf_counter() - start
+    differences = compare(opened, job)
+    timing.warm(opened.call, 1)
+    after = _memory()
+    kept = sum(a.nbytes for a in (*inputs.values(), *expected.values()))
+    return {
+        "first_call_s": first,
+        "memory_bytes": after["anonymous"] - before["anonymous"],
+        "peak_bytes": after["peak"] - before["resident"],
+        "data_bytes": kept,
+        "max_rel": max(differences.values(), default=0.0),
+        "overhead": opened.overhead,
+    }
+
+
+def compare(opened: Opened, job: Job) -> dict[str, float]:
+    """Largest difference of each output to the expected one, relative to the output's largest value."""
+    from sofie_root.check import compare as difference
+
+    found = opened.outputs()
+    result = {}
+    for name, expected in job.expected.items():
+        how_far = difference(expected, found[name])
+        if how_far.problem:
+            raise timing.BenchError(f"output {name}: {how_far.problem}")
+        result[name] = how_far.max_rel
+    return result
+
+
+def _memory(reset_peak: bool = False) -> dict[str, int]:
+    """Memory of this process in bytes, after everything that is free has been given back."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        if reset_peak:
+            Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        pass
+    status = Path("/proc/self/status").read_text()
+    fields = {"anonymous": "RssAnon", "resident": "VmRSS", "peak": "VmHWM"}
+    found = {k: re.search(rf"{name}:\s+(\d+) kB", status) for k, name in fields.items()}
+    return {k: int(m[1]) * 1024 if m else 0 for k, m in found.items()}
+
+
+# ----------------------------------------------------------------------------------------------------
+# Side by side
+# ----------------------------------------------------------------------------------------------------
+
+
+def measure(job: Job, settings: str) -> Result:
+    """Times all contenders in turn, round by round: what disturbs the machine disturbs all alike."""
+    options = json.loads(settings)
+    opened = {name: CONTENDERS[name].open(job) for name in options["contenders"]}
+    single = {name: _single_call(one.call) for name, one in opened.items()}
+    batch = {name: max(1, round(WARM_BATCH_NS / ns)) for name, ns in single.items()}
+    round_ns = sum(batch[name] * ns for name, ns in single.items())
+    rounds = _between(
+        options["seconds"] * 1e9 / round_ns, options["min_rounds"], options["max_rounds"]
+    )
+    names = list(opened)
+    warm: dict[str, list[float]] = {name: [] for name in names}
+    for k in range(rounds):
+        turn = k % len(names)
+        for name in names[turn:] + names[:turn]:
+            warm[name].append(timing.warm(opened[name].call, batch[name]))
+    memory = np.zeros(2 * timing.last_level_cache(), np.uint8)
+    overhead = timing.clock_overhead()
+    round_ns = sum(single.values()) + len(names) * memory.nbytes / 8
+    rounds = _between(
+        options["seconds"] * 0.5e9 / round_ns, options["min_rounds"], options["max_rounds"]
+    )
+    cold: dict[str, list[float]] = {name: [] for name in names}
+    for k in range(rounds):
+        turn = k % len(names)
+        for name in names[turn:] + names[:turn]:
+            cold[name].extend(timing.flushed(opened[name].call, memory, 1) - overhead)
+    for one in opened.values():  # what is compared must come from a call like those that were timed
+        for array in one.outputs().values():
+            array.fill(0)
+        timing.warm(one.call, 1)
+    results = {
+        name: {
+            "warm": summary(warm[name]),
+            "flushed": summary(cold[name]),
+            "batch": batch[name],
+            "max_rel": max(compare(opened[name], job).values(), default=0.0),
+        }
+        for name in names
+    }
+    return {
+        "rounds": len(warm[names[0]]),
+        "results": results,
+        "roof": roof(job, options["peak_gflops"]),
+    }
+
+
+def _single_call(call: timing.Call) -> float:
+    """About how long a call takes, in nanoseconds; warms up by the way."""
+    first = timing.warm(call, 1)
+    return first if first > SLOW_NS else min(timing.warm(call, 1) for _ in range(4))
+
+
+def _between(value: float, low: int, high: int) -> int:
+    return int(min(max(value, low), high))
+
+
+def summary(times: list[float]) -> dict[str, float]:
+    """Median, minimum and the quartiles' distance, in nanoseconds."""
+    low, median, high = np.percentile(times, (25, 50, 75))
+    return {"median": float(median), "min": float(min(times)), "spread": float(high - low)}
+
+
+def roof(job: Job, peak_gflops: float) -> Result:
+    """What the machine allows: the time for the arithmetic, and for reading weights, inputs and outputs.
+
+    The bandwidth is that of a block of the same size, so it is the right cache level's.
+    """
+    facts = json.loads((job.folder / "generate.json").read_text())
+    arrays = [*job.inputs.values(), *job.expected.values()]
+    bytes_ = facts.get("weight_bytes", 0) + sum(a.nbytes for a in arrays)
+    bandwidth = timing.library().read_gbytes(max(bytes_, 64), 0.05)
+    macs = facts.get("macs")
+    return {
+        "bytes": bytes_,
+        "gbytes_per_s": bandwidth,
+        "bytes_ns": bytes_ / bandwidth,
+        "flops_ns": None if macs is None else 2 * macs / peak_gflops,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The benchmark, without looking at its times: models, counted operations, peers, reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sofie_root
+from rootbench import models, report, run, timing
+from rootbench.__main__ import main
+from rootbench.macs import count
+from rootbench.peers import CONTENDERS, Job, NotMeasured
+from rootbench.worker import compare, generate, summary
+
+ZOO = models.zoo_folder()
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Models and libraries go to a folder of the test."""
+    monkeypatch.setenv("ROOTBENCH_WORK", str(tmp_path / "work"))
+    return tmp_path / "work"
+
+
+def prepared(name: str) -> Job:
+    (case,) = models.select([name])
+    return run.prepare(case)
+
+
+def test_names_are_unique_and_fit_in_a_path() -> None:
+    folders = [case.name.replace("/", "_").lower() for case in models.catalogue()]
+    assert len(set(folders)) == len(folders)
+
+
+def test_default_set_leaves_the_heaviest_out() -> None:
+    default = {case.name for case in models.select([])}
+    everything = {case.name for case in models.select([], everything=True)}
+    assert everything - default == {"conv14_b32"}
+    assert {case.name for case in models.select(["linear50*"])} == {
+        "linear50x10_b1",
+        "linear50x10_b32",
+        "linear50x10_b256",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("linear50x10_b32", 32 * 10 * 50 * 50),
+        ("conv5x5_1to2", 2 * 25 * 100 * 100),
+        ("lstm", 40 * 4 * 64 * (32 + 64) + 64 * 8),
+        ("convtranspose", 16 * 32 * 32 * 8 * 16),
+        ("interaction_50", 10 * (4 + 64 + 64) * 64 + 40 * (4 + 64 + 64) * 64 + 40 * 64
+         + 2 * 40 * (3 * 64 + 64 + 64) * 64 + 2 * 10 * (2 * 64 + 64 + 64) * 64),
+    ],
+)  # fmt: skip
+def test_macs_of_our_models(name: str, macs: int) -> None:
+    assert generate(prepared(name), "")["macs"] == macs
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason=f"no model zoo at {ZOO}")
+@pytest.mark.parametrize("name", ["cms_hlt_particlenetak4_v00", "synth_rnnip_bilstm_gru"])
+def test_macs_agree_with_those_the_zoo_states(name: str) -> None:
+    (case,) = models.select([f"zoo/{name}"])
+    model = sofie_root.load(ZOO / name / "model.onnx")
+    assert count(model.graph, {s: case.dims[s] for s in model.symbols}) == case.macs
+
+
+def test_sizes_that_the_data_decide_are_not_counted(tmp_path: Path) -> None:
+    from rootbench.net import Net
+
+    net = Net("chosen")
+    x = net.input("x", 8)
+    rows = net("Transpose", net("NonZero", x))
+    kept = net("Gather", net.weight(8, 4, fan_in=8), net("Squeeze", rows, net.ints(1)), axis=0)
+    model = net.model({net.linear(kept, 4, 3): [None, 3]})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert count(sofie_root.load(tmp_path / "m.onnx").graph, {}) is None
+
+
+@pytest.mark.parametrize("name", ["linear50x10_b1", "interaction_50"])
+@pytest.mark.parametrize("contender", ["onnxruntime", "sofie-g++"])
+def test_timed_call_computes_the_outputs(name: str, contender: str) -> None:
+    job = prepared(name)
+    generate(job, "")
+    opened = CONTENDERS[contender].open(job)
+    for array in opened.outputs().values():
+        array.fill(0)
+    assert timing.warm(opened.call, 2) > 0
+    assert max(compare(opened, job).values()) < 1e-5
+    assert timing.flushed(opened.call, np.zeros(1 << 12, np.uint8), 3).shape == (3,)
+
+
+def test_onnxruntime_refuses_with_its_own_words() -> None:
+    job = prepared("linear50x10_b1")
+    job.model.write_bytes(b"no model")
+    with pytest.raises(NotMeasured, match="CreateSession: "):
+        CONTENDERS["onnxruntime"].open(job)
+
+
+def test_failing_call_is_an_error() -> None:
+    failing = timing.PythonCall(lambda _: 3)
+    with pytest.raises(timing.CallError, match="status 3"):
+        timing.warm(timing.Call(timing.address(failing), 0), 1)
+
+
+def test_summary_of_times() -> None:
+    assert summary([4.0, 1.0, 2.0, 3.0, 5.0]) == {"median": 3.0, "min": 1.0, "spread": 2.0}
+
+
+def test_whole_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--models", "linear50x10_b1", "--no-cling", "--peers", "onnxruntime,lwtnn"]
+    code = main([*arguments, "--seconds", "0.01", "--min-rounds", "2", "--output", str(tmp_path)])
+    assert code == 0
+    results = json.loads((tmp_path / "bench.json").read_text())
+    case = results["cases"]["linear50x10_b1"]
+    assert set(case["measure"]["results"]) == {"sofie-g++", "onnxruntime"}
+    assert case["generate"]["weight_bytes"] >= 10 * 51 * 50 * 4
+    assert case["probe"]["sofie-g++"]["first_call_s"] > 0
+    assert case["measure"]["roof"]["bytes"] > case["generate"]["weight_bytes"]
+    text = capfd.readouterr().out
+    assert "lwtnn, all models: not measured: no installation given: set ROOTBENCH_LWTNN" in text
+
+
+def fake(max_rel: float = 0.0, ours: float = 500.0) -> dict[str, Any]:
+    """The results of a run with one model."""
+
+    def timed(ns: float) -> dict[str, Any]:
+        times = {"median": ns, "min": ns, "spread": 0.0}
+        return {"warm": times, "flushed": times, "batch": 1, "max_rel": max_rel}
+
+    names = {"sofie-g++": timed(ours), "sofie-cling": timed(600.0), "onnxruntime": timed(2000.0)}
+    roof = {"bytes": 1000, "gbytes_per_s": 100.0, "bytes_ns": 10.0, "flops_ns": 100.0}
+    case = {
+        "bar": 0.28,
+        "series": ["10 x Linear 50: batch", 1],
+        "generate": {"macs": 25000, "weight_bytes": 900, "arena_bytes": 64, "reuse": 2.0},
+        "probe": {"openvino": {"error": "not installed"}},
+        "measure": {"results": names, "roof": roof},
+    }
+    machine = {"command": "python -m rootbench", "date": "today", "commit": "c0ffee", "cpu": "fast",
+               "cores": 2, "core": 1, "load_average": 0.0, "system": "Linux", "compiler": "g++",
+               "python": "3", "versions": {}, "peak_gflops": 100.0,
+               "dram_gbytes_per_s": 20.0}  # fmt: skip
+    return {"machine": machine, "cases": {"small|one": case}}
+
+
+def test_report_has_ratio_bar_and_rates(tmp_path: Path) -> None:
+    report.write_markdown(fake(), tmp_path / "RESULTS.md")
+    text = (tmp_path / "RESULTS.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| small\\|one | 0.5 us"))
+    assert row.split(" | ")[1:] == ["0.5 us", "0.6 us", "2 us", "0.25", "0.30", "0.28", "yes",
+                                    "0.25", "0.25 |"]  # fmt: skip
+    assert "| 100 | 25 | 20 % |" in text  # GFLOP/s of ours and theirs, share of the peak
+    assert "openvino, all models: not measured: not installed" in text
+
+
+def test_bar_that_is_missed(tmp_path: Path) -> None:
+    rows = report.times(fake(ours=600.0)).rows
+    assert rows[0][4:8] == ["0.30", "0.30", "0.28", "no"]
+
+
+def test_wrong_outputs_are_marked_and_fail(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    file.write_text(json.dumps(fake(max_rel=0.5)))
+    assert main(["--report", str(file), "--output", str(tmp_path)]) == 1
+    file.write_text(json.dumps(fake()))
+    assert main(["--report", str(file), "--output", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "nonsense"], "no model is called 'nonsense'; there are: linear50x10_b1"),
+        (["--peers", "abacus", "--quick"], "no peer is called 'abacus'; there are: onnxruntime"),
+    ],
+)
+def test_errors_name_what_there_is(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
