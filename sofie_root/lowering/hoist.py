@@ -14,7 +14,7 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Cell, Expr, Index, Load
-from sofie_root.program.program import Buffer, Loop, Program
+from sofie_root.program.program import Buffer, Loop, Program, Statement
 
 from .inline import Decisions
 
@@ -24,7 +24,7 @@ WORTH = 4
 
 def hoist_indices(program: Program, decisions: Decisions) -> None:
     """Stores positions that outer loops share; see the module's text."""
-    statements = []
+    statements: list[Statement] = []
     for statement in program.statements:
         if isinstance(statement, Loop):
             made: list[Loop] = []
