@@ -13,6 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sofie_root.errors import SofieError
+
 from . import plots, report
 from .models import Case, select
 from .peers import CONTENDERS, OURS, PEERS
@@ -31,8 +33,9 @@ examples:
   python -m rootbench --quick                       ten small models, a few minutes
   python -m rootbench                               all but the heaviest; leave the machine alone
   python -m rootbench --models 'linear*' gn2        by name or pattern; --list shows them
+  python -m rootbench --models my/tagger.onnx --dim N=1 tracks=40
   python -m rootbench --models 'zoo/*' --peers onnxruntime,openvino
-  python -m rootbench --all --events --write             what RESULTS.md is made by
+  python -m rootbench --all --events --write        what RESULTS.md is made by
   python -m rootbench --report results/bench.json   tables and plots of an earlier run
 
 peers:
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _main(options, console)
-    except BenchError as error:
+    except (BenchError, SofieError) as error:
         print(f"rootbench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -62,7 +65,8 @@ def _main(options: argparse.Namespace, console: Console) -> int:
     if options.report:
         results = json.loads(Path(options.report).read_text())
     else:
-        cases = select(options.models, quick=options.quick, everything=options.all)
+        dims = _dims(options.dim)
+        cases = select(options.models, quick=options.quick, everything=options.all, dims=dims)
         if options.list:
             for case in cases:
                 console.print(f"{case.name:50} {_facts(case)}", markup=False, highlight=False)
@@ -129,6 +133,16 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
+def _dims(words: Sequence[str]) -> dict[str, int]:
+    sizes = {}
+    for word in words:
+        name, _, size = word.partition("=")
+        if not name or not size.isdecimal():
+            raise BenchError(f"--dim takes NAME=SIZE, not {word!r}")
+        sizes[name] = int(size)
+    return sizes
+
+
 def _facts(case: Case) -> str:
     words = [*sorted(case.tags), *(f"{k}={v}" for k, v in case.dims.items())]
     return ", ".join([f"bar {case.bar}"] * bool(case.bar) + words)
@@ -142,7 +156,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--models", nargs="+", default=[], metavar="NAME", help="names or patterns; see --list")
+    add(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names or patterns (see --list), or .onnx files",
+    )
+    add("--dim", nargs="+", default=[], metavar="NAME=SIZE", help="symbolic dims of files (1)")
     add("--peers", nargs="+", default=list(PEERS), metavar="NAME", help="who to compare with (all)")
     add("--quick", action="store_true", help="few small models, short rounds")
     add("--all", action="store_true", help="the heaviest models too (seconds per call)")

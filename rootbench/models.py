@@ -159,20 +159,48 @@ def _stored_inputs(folder: Path, meta: dict[str, Any]) -> Arrays:
         return {port["name"]: stored[port["key"]] for port in meta["inputs"]}
 
 
-def select(patterns: Iterable[str], *, quick: bool = False, everything: bool = False) -> list[Case]:
-    """Cases by name or pattern (``linear*``, ``zoo/*``); without any, the default set.
+def file_case(path: Path, dims: Mapping[str, int]) -> Case:
+    """A case for a user's file, with random inputs; symbolic dims that are not given are 1."""
+    import sofie_root
+    from sofie_root.samples import draw_inputs
+
+    model = sofie_root.load(path)
+    sizes = {symbol: dims.get(symbol, 1) for symbol in model.symbols}
+    inputs = partial(draw_inputs, model.graph, np.random.default_rng(1), sizes, 1)
+    return Case(path.stem, partial(_load, path), sizes, inputs=inputs)
+
+
+def select(
+    patterns: Iterable[str],
+    *,
+    quick: bool = False,
+    everything: bool = False,
+    dims: Mapping[str, int] | None = None,
+) -> list[Case]:
+    """Cases by name, pattern (``linear*``, ``zoo/*``) or file; without any, the default set.
+
+    Args:
+        patterns: what the user asked for.
+        quick: of the default set, those that are done quickly.
+        everything: the default set and the heaviest.
+        dims: sizes of the symbolic dims of files.
 
     Raises:
         BenchError: a pattern fits nothing; names what there is.
     """
     cases = catalogue()
-    wanted = list(patterns)
-    for pattern in wanted:
-        if not any(fnmatch.fnmatch(c.name, pattern) for c in cases):
+    wanted: list[Case] = []
+    for pattern in patterns:
+        if pattern.endswith(".onnx"):
+            found = [file_case(Path(pattern), dims or {})]
+        else:
+            found = [c for c in cases if fnmatch.fnmatch(c.name, pattern)]
+        if not found:
             known = ", ".join(c.name for c in cases)
             raise BenchError(f"no model is called {pattern!r}; there are: {known}")
+        wanted += [c for c in found if c not in wanted]
     if wanted:
-        return [c for c in cases if any(fnmatch.fnmatch(c.name, p) for p in wanted)]
+        return wanted
     if quick:
         return [c for c in cases if "quick" in c.tags]
     return [c for c in cases if everything or "heavy" not in c.tags]

@@ -184,3 +184,77 @@ def test_errors_name_what_there_is(
 ) -> None:
     assert main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+OPENVINO_STAND_IN = r"""
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+struct Tensor { float data[6]; };
+struct Request { Tensor input, output; };
+static char error[200] = "";
+extern "C" {
+const char* ov_get_last_err_msg() { return error; }
+int ov_core_create(void** core) { *core = error; return 0; }
+int ov_core_read_model(void*, const char* path, const char* weights, void** model) {
+  std::FILE* file = std::fopen(path, "rb");
+  *model = file;
+  return file == nullptr || weights != nullptr;
+}
+int ov_core_compile_model(void*, void*, const char* device, std::size_t count, void** compiled, ...) {
+  va_list words;
+  va_start(words, compiled);
+  bool f32 = false, one_thread = false;
+  for (std::size_t k = 0; k < count; k += 2) {
+    const char* key = va_arg(words, const char*);
+    const char* value = va_arg(words, const char*);
+    f32 |= !std::strcmp(key, "INFERENCE_PRECISION_HINT") && !std::strcmp(value, "f32");
+    one_thread |= !std::strcmp(key, "INFERENCE_NUM_THREADS") && !std::strcmp(value, "1");
+  }
+  va_end(words);
+  *compiled = error;
+  return !(f32 && one_thread && count % 2 == 0 && !std::strcmp(device, "CPU"));
+}
+int ov_compiled_model_create_infer_request(void*, void** r) { *r = new Request(); return 0; }
+int ov_infer_request_get_input_tensor_by_index(Request* r, std::size_t k, Tensor** tensor) {
+  std::strcpy(error, "no such input");
+  *tensor = &r->input;
+  return k != 0;
+}
+int ov_infer_request_get_output_tensor_by_index(Request* r, std::size_t k, Tensor** tensor) {
+  *tensor = &r->output;
+  return k != 0;
+}
+int ov_tensor_get_byte_size(Tensor*, std::size_t* size) { *size = sizeof(Tensor); return 0; }
+int ov_tensor_data(Tensor* tensor, void** data) { *data = tensor->data; return 0; }
+int ov_infer_request_infer(Request* r) {
+  for (int k = 0; k < 6; ++k) r->output.data[k] = 2 * r->input.data[k];
+  return 0;
+}
+}
+"""
+
+
+def test_openvino_is_called_as_its_header_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a library that has its functions and doubles its input: OpenVINO itself is optional."""
+    from rootbench.net import Net
+
+    source = tmp_path / "openvino_c.cpp"
+    source.write_text(OPENVINO_STAND_IN)
+    monkeypatch.setenv("ROOTBENCH_OPENVINO", str(timing.compile_shared(source)))
+
+    def sum_of(*names: str) -> Job:
+        net = Net("sum")
+        for name in dict.fromkeys(names):
+            net.input(name, 2, 3)
+        model = net.model({net("Add", *names): [2, 3]})
+        return run.prepare(models.Case("sum", lambda: model))
+
+    job = sum_of("x", "x")
+    opened = CONTENDERS["openvino"].open(job)
+    timing.warm(opened.call, 2)
+    assert compare(opened, job) == {"y": 0.0}
+    with pytest.raises(NotMeasured, match="no such input"):
+        CONTENDERS["openvino"].open(sum_of("x", "z"))
