@@ -8,6 +8,7 @@ import pytest
 from compiled import Compiled
 from operator_case import Case
 from operator_cases import CASES
+from operator_cases_image import CASES as IMAGE_CASES
 from operator_cases_kernels import CASES as KERNEL_CASES
 
 from sofie_root.frontends.onnx import from_proto
@@ -16,7 +17,7 @@ from sofie_root.model import Model
 GROUP = 48
 """Cases in one translation unit."""
 
-EVERY = [(case, False) for case in (*CASES, *KERNEL_CASES)]
+EVERY = [(case, False) for case in (*CASES, *KERNEL_CASES, *IMAGE_CASES)]
 EVERY += [(case, True) for case, _ in EVERY if not case.static]
 GROUPS = [EVERY[k : k + GROUP] for k in range(0, len(EVERY), GROUP)]
 

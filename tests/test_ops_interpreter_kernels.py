@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from operator_cases_kernels import CASES, Case
+from operator_case import Case
+from operator_cases_image import CASES as IMAGE_CASES
+from operator_cases_kernels import CASES as KERNEL_CASES
 
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.lowering.interpret import evaluate
+
+CASES = [*KERNEL_CASES, *IMAGE_CASES]
 
 
 def run(case: Case, symbolic: bool) -> None:

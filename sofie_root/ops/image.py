@@ -188,12 +188,15 @@ class Resize(Op):
         if self.antialias and self.mode == "nearest":
             raise ShapeError("nearest neighbours cannot be antialiased")
         count = len(self._axes(x.rank))
-        if self._crops and (roi is None or roi.numel != 2 * count):
-            raise ShapeError(f"roi must have start and end of {count} axes")
-        given = [t.numel for t in (scales, sizes) if t is not None]
+        if self._crops:
+            if roi is None:
+                raise ShapeError("needs a region of interest to crop")
+            require_equal(roi.numel, 2 * count, "roi has start and end of each axis")
+        given: list[Dim] = [t.numel for t in (scales, sizes) if t is not None]
         given += [len(self.scales)] if self.scales else []
-        if given != [count]:
-            raise ShapeError(f"needs either {count} scales or {count} sizes")
+        if len(given) != 1:
+            raise ShapeError("needs either scales or sizes")
+        require_equal(given[0], count, "one scale or size for each axis")
 
     def infer(
         self,
@@ -443,7 +446,7 @@ class GridSample(Op):
         at = (normal + 1) / 2 * (n - 1) if self.align_corners else ((normal + 1) * n - 1) / 2
         if self.mode == "nearest":
             at = call("round", at)
-        if self.padding_mode == "border":
+        if self.padding_mode == "border" and self.mode != "cubic":
             return call("min", call("max", at, 0), n - 1)
         return self._reflected(at, size) if self.padding_mode == "reflection" else at
 
