@@ -17,18 +17,12 @@ import numpy as np
 import pytest
 from compiled import Compiled
 
-from sofie_root.errors import UnsupportedError
 from sofie_root.model import Model, load
 
 ZOO = Path(os.environ.get("SOFIE_ROOT_ZOO", Path(__file__).resolve().parents[2] / "shared" / "zoo"))
 ABSENT = f"the model zoo is not here: {ZOO} (set SOFIE_ROOT_ZOO to where it is)"
 WEAKEST = 1e-4
 """Models may differ by this much, or by the tolerance that the zoo states where that is more."""
-
-REFUSED: dict[str, str] = {
-    "exatrkx_models_trackml_gnno": r"Loop",
-}
-"""Models that are refused when they are loaded, and what the message must say."""
 
 QUICK_FAMILIES = ("MLP", "CNN", "RNN")
 HEAVY = {"synth_calo_unet3d", "cms_deepvertex_phase1_deepvertexcombined"}
@@ -65,11 +59,10 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    found = [
+    return [
         Entry(path.parent, json.loads((path.parent / "meta.json").read_text()))
         for path in sorted(ZOO.glob("*/*/model.onnx"))
     ]
-    return [entry for entry in found if entry.name not in REFUSED]
 
 
 ENTRIES = entries()
@@ -132,7 +125,7 @@ def check_group(group: list[Entry], folder: Path) -> None:
 
 
 def test_the_zoo_is_complete() -> None:
-    assert (len(UNITS), len(NETWORKS) + len(REFUSED)) == (78, 34)
+    assert (len(UNITS), len(NETWORKS)) == (78, 34)
 
 
 @pytest.mark.parametrize("group", groups(UNITS, 26))
@@ -149,12 +142,6 @@ def test_dense_convolutional_and_recurrent_networks(group: list[Entry], tmp_path
 @pytest.mark.parametrize("group", groups(REST, 1))
 def test_large_networks(group: list[Entry], tmp_path: Path) -> None:
     check_group(group, tmp_path)
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_models_say_why(name: str) -> None:
-    with pytest.raises(UnsupportedError, match=REFUSED[name]):
-        load(ZOO / "models" / name / "model.onnx")
 
 
 def assert_same_code(original: Model, stored: Model) -> None:

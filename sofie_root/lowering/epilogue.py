@@ -53,6 +53,39 @@ def fuse_epilogues(program: Program, decisions: Decisions) -> None:
     remove_dead(program)
 
 
+def fuse_early(program: Program, read_by: list[set[str]], position: int) -> bool:
+    """Moves the loop at this position into the kernel whose only result it alone reads, if it fits.
+
+    Args:
+        program: changed in place; the kernel at its old position is then dead.
+        read_by: the buffers that each statement reads, empty for dead ones; kept up to date.
+        position: of the loop.
+
+    Returns:
+        Whether it was moved.
+    """
+    loop = program.statements[position]
+    assert isinstance(loop, Loop)
+    for at, kernel in enumerate(program.statements[:position]):
+        if not isinstance(kernel, Kernel) or kernel.spec.epilogue is None:
+            continue
+        result = kernel.outputs[0]
+        if (
+            result is None
+            or result not in read_by[position]
+            or result in program.outputs.values()
+            or sum(result in names for names in read_by) != 1
+            or any(o is not None for o in kernel.outputs[1:])
+        ):
+            continue
+        fused = _fuse(program, kernel, loop)
+        if isinstance(fused, Kernel):
+            program.statements[position] = fused
+            read_by[position], read_by[at] = reads(fused), set()
+            return True
+    return False
+
+
 def _label(statement: object) -> str:
     origin = getattr(statement, "origin", ())
     return " + ".join(origin) if origin else type(statement).__name__

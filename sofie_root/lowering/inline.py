@@ -134,6 +134,8 @@ def remove_dead(program: Program) -> None:
 
 def inline(program: Program, decisions: Decisions) -> None:
     """Moves views, scalar constants and cheap or singly read pointwise loops into their readers."""
+    from .epilogue import fuse_early
+
     _inline_scalar_constants(program)
     writers: dict[str, int] = defaultdict(int)
     for statement in program.statements:
@@ -148,10 +150,14 @@ def inline(program: Program, decisions: Decisions) -> None:
             continue
         rest = range(position + 1, len(program.statements))
         readers = [k for k in rest if producer.output in read_by[k]]
+        if len(readers) > 1 and not producer.is_view and fuse_early(program, read_by, position):
+            continue  # better once in the kernel than again in every reader
         if readers:
             _inline_producer(program, readers, producer, decisions)
             for k in readers:
                 read_by[k] = reads(program.statements[k])
+            if producer.output not in set().union(*read_by, program.outputs.values()):
+                read_by[position] = set()
     remove_dead(program)
 
 

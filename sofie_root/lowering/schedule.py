@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from sofie_root.ir import Graph
@@ -122,8 +123,12 @@ def schedule(graph: Graph) -> Schedule:
 def _store_outputs(program: Program) -> None:
     """Gives every public output a buffer of its own that is written in full by one of the statements."""
     taken: set[str] = set()
-    written = {name for s in program.statements for name in writes(s)}
-    views = {s.output for s in program.statements if isinstance(s, Loop) and s.is_view}
+    written = Counter(name for s in program.statements for name in writes(s))
+    views = {
+        s.output
+        for s in program.statements
+        if isinstance(s, Loop) and s.is_view and written[s.output] == 1
+    }
     for public, name in list(program.outputs.items()):
         buffer = program.buffers[name]
         if name in taken or name not in written or name in views or buffer.kind != "arena":
