@@ -126,16 +126,19 @@ def memory(results: Result) -> Sheet:
         for contender in ("sofie-g++", "onnxruntime"):
             probe = case.get("probe", {}).get(contender, {})
             row.append(_kilobytes(probe.get("peak_bytes")))
+            row.append(_integer(probe.get("allocations")))
         row += [_difference(case, n) for n in (*OURS, *peers)]
         rows.append(row)
     header = ["model", "arena", "reuse", "weights", "growth: sofie-g++"]
     header += [f"growth: {p}" for p in peers]
-    header += ["peak: sofie-g++", "peak: onnxruntime"]
+    for contender in ("sofie-g++", "onnxruntime"):
+        header += [f"peak: {contender}", f"allocations: {contender}"]
     header += [f"error: {n}" for n in (*OURS, *peers)]
     note = (
         "kB. 'reuse' is the sum of all temporaries over the arena. 'growth' is anonymous memory of a "
         "fresh process after its first calls (the libraries' own code is not counted), 'peak' the largest "
-        "resident size on the way, code included; below about 300 kB both are noise. 'error' is the "
+        "resident size on the way, code included; below about 300 kB both are noise. "
+        "'allocations' are those of one warm call. 'error' is the "
         "largest difference to ONNX Runtime without optimisation, relative to the largest output."
     )
     return Sheet("Memory and correctness", note, header, rows)
@@ -241,6 +244,10 @@ def _microseconds(ns: float) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def _integer(value: int | None) -> str:
+    return "" if value is None else str(value)
 
 
 def _rate(value: float | None) -> str:

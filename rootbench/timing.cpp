@@ -2,6 +2,9 @@
 //
 // Every contender is a function `int call(void* context)` that runs its model once on inputs and outputs that
 // were bound before, and returns 0. Compiled by rootbench/timing.py. SPDX-License-Identifier: BSD-3-Clause
+#include <dlfcn.h>
+
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -94,6 +97,18 @@ int time_flushed(Call call, void* context, unsigned char* memory, std::size_t by
     times[k] = nanoseconds(start, Clock::now());
   }
   return 0;
+}
+
+/// Allocations per call, rounded up; -1 where counting.cpp is not loaded or a call fails.
+long long allocations_per_call(Call call, void* context, long long repeats) {
+  using Counter = std::atomic<unsigned long long>;
+  const auto* counter = static_cast<const Counter*>(dlsym(RTLD_DEFAULT, "rootbench_allocations"));
+  if (counter == nullptr) return -1;
+  const auto before = counter->load();
+  for (long long k = 0; k < repeats; ++k) {
+    if (call(context)) return -1;
+  }
+  return (static_cast<long long>(counter->load() - before) + repeats - 1) / repeats;
 }
 
 /// FMA peak of this core in GFLOP/s: independent chains, as many as registers allow.

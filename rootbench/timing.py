@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,12 @@ def work_folder() -> Path:
 @functools.cache
 def library() -> ctypes.CDLL:
     """The compiled ``timing.cpp``."""
-    lib = ctypes.CDLL(str(compile_shared(SOURCE)))
+    lib = ctypes.CDLL(str(compile_shared(SOURCE, tail=("-ldl",))))
     size, pointer = ctypes.c_size_t, ctypes.c_void_p
     lib.time_warm.argtypes = (pointer, pointer, size, pointer)
     lib.time_flushed.argtypes = (pointer, pointer, pointer, size, size, pointer)
+    lib.allocations_per_call.argtypes = (pointer, pointer, ctypes.c_longlong)
+    lib.allocations_per_call.restype = ctypes.c_longlong
     lib.peak_gflops.argtypes = (ctypes.c_double,)
     lib.peak_gflops.restype = ctypes.c_double
     lib.read_gbytes.argtypes = (size, ctypes.c_double)
@@ -119,6 +122,19 @@ def flushed(call: Call, memory: np.ndarray, repeats: int) -> np.ndarray:
     if status:
         raise CallError(f"a call returned status {status}")
     return times
+
+
+def allocations(call: Call, repeats: int = 2) -> int | None:
+    """Allocations per call, or None where they are not counted (see :func:`counting_library`)."""
+    found = library().allocations_per_call(call.function, call.context, repeats)
+    return None if found < 0 else int(found)
+
+
+def counting_library() -> Path | None:
+    """What to load before the C library so that allocations are counted; None without glibc."""
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    return compile_shared(SOURCE.with_name("counting.cpp"))
 
 
 def clock_overhead() -> float:

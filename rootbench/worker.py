@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from sofie_root.check import compare as difference
+
 from . import timing
 from .events import events
 from .peers import CONTENDERS, Job, Opened
@@ -35,6 +37,7 @@ SLOW_NS = 3e8
 def main() -> int:
     """Runs one task; its result is a JSON file."""
     task, folder, argument = sys.argv[1:4]
+    os.environ.pop("LD_PRELOAD", None)  # it is for this process, not for the compiler
     core = os.environ.get("ROOTBENCH_CORE")
     if core and task != "events" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core)})
@@ -99,21 +102,20 @@ def probe(job: Job, contender: str) -> Result:
 
         import_root()  # in an analysis ROOT runs already
     timing.library()
-    inputs, expected = job.inputs, job.expected
+    job.load()  # not counted as the contender's memory
     before = _memory(reset_peak=True)
     start = time.perf_counter()
     opened = CONTENDERS[contender].open(job)
     timing.warm(opened.call, 1)
     first = time.perf_counter() - start
     differences = compare(opened, job)
-    timing.warm(opened.call, 1)
+    per_call = timing.allocations(opened.call)
     after = _memory()
-    kept = sum(a.nbytes for a in (*inputs.values(), *expected.values()))
     return {
         "first_call_s": first,
         "memory_bytes": after["anonymous"] - before["anonymous"],
         "peak_bytes": after["peak"] - before["resident"],
-        "data_bytes": kept,
+        "allocations": per_call,
         "max_rel": max(differences.values(), default=0.0),
         "overhead": opened.overhead,
     }
@@ -121,8 +123,6 @@ def probe(job: Job, contender: str) -> Result:
 
 def compare(opened: Opened, job: Job) -> dict[str, float]:
     """Largest difference of each output to the expected one, relative to the output's largest value."""
-    from sofie_root.check import compare as difference
-
     found = opened.outputs()
     result = {}
     for name, expected in job.expected.items():

@@ -121,6 +121,8 @@ def test_whole_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert set(case["measure"]["results"]) == {"sofie-g++", "onnxruntime"}
     assert case["generate"]["weight_bytes"] >= 10 * 51 * 50 * 4
     assert case["probe"]["sofie-g++"]["first_call_s"] > 0
+    assert case["probe"]["sofie-g++"]["allocations"] == 0
+    assert case["probe"]["onnxruntime"]["allocations"] > 0
     assert case["measure"]["roof"]["bytes"] > case["generate"]["weight_bytes"]
     text = capfd.readouterr().out
     assert "lwtnn, all models: not measured: no installation given: set ROOTBENCH_LWTNN" in text

@@ -55,6 +55,10 @@ class Job:
         """What ONNX Runtime without optimisation makes of them."""
         return self.arrays("expected.npz", "outputs")
 
+    def load(self) -> tuple[Arrays, Arrays]:
+        """Reads all arrays now, not when they are first used."""
+        return self.inputs, self.expected
+
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
     """Writes arrays so that :meth:`Job.arrays` finds them."""
