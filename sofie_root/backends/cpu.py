@@ -13,6 +13,7 @@ from sofie_root.ir.dim import (
     Poly,
     Symbol,
     as_poly,
+    at_least,
     depends_on,
     floordiv,
     product,
@@ -36,8 +37,10 @@ from sofie_root.program.program import (
     Loop,
     Null,
     Out,
+    Plain,
     Reduction,
     Scratch,
+    Spanned,
     Stride,
 )
 
@@ -185,6 +188,9 @@ class CpuPrinter:
             parts = linear(at, scope.lanes[0])
             assert parts is not None
             where = text.pointer(name, parts[1], scope.scalar())
+            if parts[0] != 1:
+                stride = f"static_cast<std::size_t>({text.dim(parts[0], scope.scalar())})"
+                return [f"sofie::scatter({where}, {stride}, {scope.lanes[1]}, {value});"]
             return [f"sofie::store({where}, {scope.lanes[1]}, {value});"]
         return [f"{name}[{text.dim(at, scope)}] = {value};"]
 
@@ -292,13 +298,35 @@ class CpuPrinter:
                 arguments.append("nullptr")
             elif isinstance(arg, Fused):
                 arguments.append(self._epilogue(kernel))
+            elif isinstance(arg, Spanned):
+                arguments.append(self._span(kernel, arg, scope))
+            elif isinstance(arg, Plain):
+                arguments.append(text.plain(arg.value))
             elif isinstance(arg, Expr):
                 arguments.append(text.expression(_flatten_expr(arg, self.schedule), scope))
             else:
                 arguments.append(text.extent(arg, scope))
         template = f"<{', '.join(templates)}>" if templates else ""
         head = f"// {comment(', '.join(kernel.origin))}"
-        return [head, *_wrapped(f"sofie::{kernel.spec.name}{template}(", arguments)]
+        name = kernel.spec.name if kernel.spec.name[:2] == "::" else f"sofie::{kernel.spec.name}"
+        return [head, *_wrapped(f"{name}{template}(", arguments)]
+
+    def _span(self, kernel: Kernel, arg: Spanned, scope: Scope) -> str:
+        """A span for a function of the user's, whose class keeps its name in standalone headers."""
+        if arg.of is None:
+            return "{}"
+        if isinstance(arg.of, In):
+            operand = kernel.inputs[arg.of.i]
+            buffer, shape, const = operand.buffer, operand.shape, "const "
+            pointer = text.pointer(self.pointers[buffer], operand.offset, scope)
+        else:
+            found = kernel.outputs[arg.of.i]
+            assert found is not None, kernel
+            buffer, const, pointer = found, "", self.pointers[found]
+            shape = self.schedule.program.buffers[buffer].shape
+        dtype = self.schedule.program.buffers[buffer].dtype
+        dims = ", ".join(_size(d, scope) for d in shape)
+        return f"::sofie::Span<{const}{dtype.cpp}>({pointer}, {{{dims}}})"
 
     def _trait(self, name: str, members: Sequence[tuple[str, Any]]) -> str:
         lines = []
@@ -524,7 +552,9 @@ def _vector_over(node: For, scope: Scope) -> bool:
                 return False
         if loop.output not in scope.registers:
             parts = linear(loop.index[0], node.var)
-            if parts is None or parts[0] != 1:
+            if parts is None or depends_on(parts[1], node.var):
+                return False
+            if parts[0] != 1 and (loop.reduction is None or not at_least(parts[0], 1)):
                 return False
             profit = True
     return profit

@@ -27,6 +27,7 @@ from .inline import Decisions, inline, reads, remove_dead, writes
 from .lower import lower
 from .memory import Lifetime, Plan, plan
 from .nest import Nest, Step, build
+from .order import order_loops
 
 
 @dataclass(slots=True)
@@ -99,6 +100,8 @@ def schedule(graph: Graph) -> Schedule:
     decisions = Decisions()
     _store_outputs(program)
     remove_dead(program)
+    inline(program, decisions)
+    order_loops(program)
     inline(program, decisions)
     fuse_epilogues(program, decisions)
     hoist_indices(program, decisions)

@@ -9,6 +9,7 @@ from sofie_root.errors import Refusal
 from sofie_root.ir import Graph, verify
 
 from .fold import fold_constants, propagate_shapes
+from .layout import pointwise_conv_to_matmul
 from .linear import fold_affine, matmul_add_to_gemm
 from .prune import merge_common, remove_dead
 from .rewrite import Change, PassResult
@@ -21,6 +22,7 @@ PASSES: tuple[Callable[[Graph], PassResult], ...] = (
     merge_pairs,
     merge_common,
     fold_affine,
+    pointwise_conv_to_matmul,
     matmul_add_to_gemm,
     remove_dead,
 )

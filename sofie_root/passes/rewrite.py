@@ -108,6 +108,13 @@ class Sweep:
             if output is not None
         )
 
+    def infer(self, node: Node) -> None:
+        """Types the outputs of a new node; an output that has a type already keeps it."""
+        inferred, _ = infer_node(node, self.graph.types)
+        for output, new in zip(node.outputs, inferred, strict=False):
+            if output is not None:
+                self.graph.types.setdefault(output, new)
+
     def change(self, node: Node, text: str) -> None:
         """Notes a change."""
         self._changes.append(Change(node.name, text))

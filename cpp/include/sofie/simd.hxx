@@ -287,6 +287,14 @@ SOFIE_INLINE inline auto gather(const T* p, const std::int64_t* positions, J j) 
   return lanes(j, [&](std::size_t i) SOFIE_INLINE { return p[positions[i]]; });
 }
 
+/// p[(j.i + l) * stride] = v[l] for the valid lanes.
+SOFIE_INLINE inline void scatter(float* p, std::size_t stride, Full j, f32v v) {
+  for (std::size_t l = 0; l < kLanes; ++l) p[(j.i + l) * stride] = v[l];
+}
+SOFIE_INLINE inline void scatter(float* p, std::size_t stride, Partial j, f32v v) {
+  for (std::size_t l = 0; l < j.n; ++l) p[(j.i + l) * stride] = v[l];
+}
+
 /// kLanes floats p[0], p[2], ...; reads nothing beyond the last of them.
 SOFIE_INLINE inline f32v load_every_second(const float* p) {
   const f32v a = load(p, Full{0}), b = load(p + kLanes - 1, Full{0});

@@ -1,0 +1,114 @@
+"""The order of a loop's indices, and the layout of the buffer that it fills.
+
+The innermost index should be the one along which the loop reads and writes neighbours. Where that is not
+the last axis of the buffer that the loop fills, and only loops read that buffer, its axes are put into the
+order of the loop, so that the next reader finds neighbours too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sofie_root.ir.dim import Dim, Symbol, linear, single_atom
+from sofie_root.program import expr as ex
+from sofie_root.program.builder import flat_index
+from sofie_root.program.expr import Expr, Load
+from sofie_root.program.program import Loop, Program
+
+from .inline import reads, writes
+
+STORE = 0.5
+"""Weight of a store in a reducing loop against that of a read: it happens once for many reads."""
+
+
+def order_loops(program: Program) -> None:
+    """Chooses innermost indices, and lays buffers out accordingly."""
+    for k, statement in enumerate(program.statements):
+        if isinstance(statement, Loop) and len(statement.vars) > 1:
+            program.statements[k] = _ordered(program, statement)
+    for name, buffer in list(program.buffers.items()):
+        if buffer.kind == "arena" and len(buffer.shape) > 1:
+            _lay_out(program, name)
+
+
+def _ordered(program: Program, loop: Loop) -> Loop:
+    """The loop with the index innermost that walks along memory most often."""
+    last = loop.vars[-1]
+    best, best_score = last, _score(program, loop, last)
+    for v in loop.vars[:-1]:
+        score = _score(program, loop, v)
+        if score > best_score:
+            best, best_score = v, score
+    if best is last:
+        return loop
+    return replace(loop, vars=(*(v for v in loop.vars if v is not best), best))
+
+
+def _score(program: Program, loop: Loop, v: Symbol) -> float:
+    """Accesses that are neighbours along the index, less those that are far apart."""
+    total = 0.0
+    for load in ex.loads(loop.body):
+        total += _along(load.index, program.buffers[load.buffer].shape, v)
+    weight = 1.0 if loop.reduction is None else STORE
+    return total + weight * _along(loop.index, program.buffers[loop.output].shape, v)
+
+
+def _along(index: tuple[Dim, ...], shape: tuple[Dim, ...], v: Symbol) -> float:
+    parts = linear(flat_index(index, shape), v)
+    if parts is None or parts[0] not in (0, 1):
+        return -1.0
+    return float(parts[0] == 1)
+
+
+def _lay_out(program: Program, name: str) -> None:
+    """Gives a buffer that only loops touch the axis order of the loops that fill it."""
+    writers = [s for s in program.statements if name in writes(s)]
+    readers = [s for s in program.statements if name in reads(s)]
+    loops = [s for s in (*writers, *readers) if isinstance(s, Loop)]
+    if not writers or len(loops) != len(writers) + len(readers):
+        return
+    orders = {_axis_order(w) for w in writers if isinstance(w, Loop)}
+    if len(orders) != 1:
+        return
+    order = orders.pop()
+    if order is None or order == tuple(range(len(order))):
+        return
+    buffer = program.buffers[name]
+    program.buffers[name] = replace(buffer, shape=tuple(buffer.shape[a] for a in order))
+
+    def read(load: Load) -> Expr:
+        if load.buffer != name:
+            return load
+        return replace(load, index=tuple(load.index[a] for a in order))
+
+    for k, s in enumerate(program.statements):
+        if isinstance(s, Loop) and (s.output == name or name in reads(s)):
+            index = tuple(s.index[a] for a in order) if s.output == name else s.index
+            program.statements[k] = replace(s, index=index, body=ex.map_loads(s.body, read))
+
+
+def _axis_order(loop: Loop) -> tuple[int, ...] | None:
+    """The axes of the output in the order of the loop's indices; None where an axis is no plain index.
+
+    Axes of extent 1 stay where they are; an axis that is filled piece by piece counts by its index.
+    """
+    position = {v: k for k, v in enumerate(loop.vars)}
+    moving: list[tuple[int, int]] = []
+    for axis, d in enumerate(loop.index):
+        if d == 0:
+            continue
+        found = [v for v in loop.vars if (parts := linear(d, v)) is not None and parts[0] == 1]
+        atom = single_atom(d)
+        if len(found) != 1 and not isinstance(atom, Symbol):
+            return None
+        v = found[0] if found else atom
+        if not isinstance(v, Symbol) or v not in position:
+            return None
+        moving.append((position[v], axis))
+    if len(moving) != len(loop.vars):
+        return None
+    slots = sorted(axis for _, axis in moving)
+    order = list(range(len(loop.index)))
+    for slot, (_, axis) in zip(slots, sorted(moving), strict=True):
+        order[slot] = axis
+    return tuple(order)
