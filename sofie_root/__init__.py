@@ -1,7 +1,8 @@
 """sofie_root: a trained neural network as C++ that runs inside a ROOT analysis.
 
 ``load`` reads an ONNX (or ``.root``) file, ``Model.session`` runs it from NumPy, ``Model.generate``
-prints a C++ header, and ``SofieFunctor`` or ``define`` puts it into an RDataFrame.
+prints a C++ header, and ``SofieFunctor`` or ``define`` puts it into an RDataFrame. ``operator`` registers
+operators of your own, subclasses of ``Op`` or ``CppOp``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from .errors import SofieError
 from .runtime.interpreter import prepare_cling
 
 if TYPE_CHECKING:
+    from .ir import Op, TensorType, operator
     from .model import InspectReport, Model, load
+    from .ops.custom import CppOp
     from .runtime.dataframe import SofieFunctor, define
     from .runtime.session import Session
 
@@ -23,12 +26,16 @@ __version__ = VERSION
 prepare_cling()  # ROOT's interpreter reads its flags once, when it starts
 
 _PLACES = {
+    "CppOp": ".ops.custom",
     "InspectReport": ".model",
     "Model": ".model",
+    "Op": ".ir.op",
     "Session": ".runtime.session",
     "SofieFunctor": ".runtime.dataframe",
+    "TensorType": ".ir.types",
     "define": ".runtime.dataframe",
     "load": ".model",
+    "operator": ".ir.op",
 }
 
 
@@ -45,12 +52,16 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "CppOp",
     "InspectReport",
     "Model",
+    "Op",
     "Session",
     "SofieError",
     "SofieFunctor",
+    "TensorType",
     "__version__",
     "define",
     "load",
+    "operator",
 ]

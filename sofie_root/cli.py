@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import os
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from . import config
-from .errors import SofieError
+from .errors import SofieError, UnsupportedError
 
 if TYPE_CHECKING:
     from .codegen.header import WeightsKind
@@ -66,9 +67,14 @@ CHECK = """\
 Compiles a model, runs random inputs through it and through ONNX Runtime, and prints the largest
 difference of each output. Exit code 0 if all are within the tolerance, else 1.
 
+--dim sets sizes of the random inputs; the model's dims stay symbolic. --inputs reads one input set
+from an .npz file, by the names of the inputs or by position (in0, in1, ...), and --outputs what the
+model should make of it (out0, ...).
+
 examples:
   sofie-root check tagger.onnx
   sofie-root check tagger.onnx --samples 20 --seed 7 --dim N=64,n_tracks=40
+  sofie-root check tagger.onnx --inputs events.npz --outputs scores.npz
   sofie-root check tagger.onnx --jit compiler      with the C++ compiler instead of ROOT's cling
   sofie-root check tagger.root --reference interpreter"""
 
@@ -149,6 +155,14 @@ def _parser() -> argparse.ArgumentParser:
         help="fix a symbolic dim: N=1, or several: N=1,n_tracks=40; may be repeated",
     )
 
+    dims.add_argument(
+        "--operators",
+        metavar="FILE.py",
+        action="append",
+        default=[],
+        help="Python file that registers operators of yours; may be repeated",
+    )
+
     parser = _Parser(
         prog="sofie-root",
         description=DESCRIPTION,
@@ -200,6 +214,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--tolerance", type=float, default=1e-4, help="of max|a-b|/max|a| (1e-4)")
     check.add_argument("--jit", choices=("auto", "cling", "compiler"), default="auto")
     check.add_argument("--reference", choices=("onnxruntime", "interpreter"), default="onnxruntime")
+    check.add_argument(
+        "--inputs",
+        metavar="FILE.npz",
+        help="one input set instead of random ones: x, ... or in0, ...",
+    )
+    check.add_argument(
+        "--outputs", metavar="FILE.npz", help="what --inputs should give, instead of a reference"
+    )
     check.set_defaults(run=_check)
 
     place = command("config", "where the C++ headers are", CONFIG)
@@ -221,21 +243,53 @@ def _config(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(options: argparse.Namespace) -> Model:
+def _load(options: argparse.Namespace, dims: dict[str, int]) -> Model:
     from .model import load
 
+    for file in options.operators:
+        _run_file(Path(file))
+    with _status(f"reading {options.model}"):
+        try:
+            return load(options.model, dims=dims or None)
+        except UnsupportedError as error:
+            if any("@sofie_root.operator" in r.reason for r in error.refusals):
+                error.message += "\n(here: --operators FILE.py, a file that registers them)"
+            raise
+
+
+def _sizes(options: argparse.Namespace) -> dict[str, int]:
+    """The sizes that were given to symbolic dims."""
     dims: dict[str, int] = {}
     for item in ",".join(options.dim).split(",") if options.dim else []:
         name, equals, size = item.rpartition("=")
         if not equals or not name or not size.strip().isdigit():
             raise SofieError(f"--dim takes NAME=SIZE with a size of 0 or more, not {item!r}")
         dims[name.strip()] = int(size)
-    with _status(f"reading {options.model}"):
-        return load(options.model, dims=dims or None)
+    return dims
+
+
+def _run_file(path: Path) -> None:
+    """Imports a Python file, which may import what is beside it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise SofieError("is no Python file that can be read (--operators)", file=str(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except SofieError:
+        raise
+    except Exception as error:
+        raise SofieError(
+            f"fails: {type(error).__name__}: {error} (--operators)", file=str(path)
+        ) from error
+    finally:
+        sys.path.pop(0)
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    model = _load(options)
+    model = _load(options, _sizes(options))
     with _status(f"optimising {model.name}"):
         report = model.report()
     tensors = [("input", *pair) for pair in model.inputs.items()]
@@ -299,13 +353,13 @@ def _convert(options: argparse.Namespace) -> int:
     if target.suffix == ".root":
         if given := [name for name, value in of_header.items() if value is not None]:
             raise SofieError(f"{given[0]} is for C++ headers, and {target} is a ROOT file")
-        model = _load(options)
+        model = _load(options, _sizes(options))
         with _status(f"writing {target}"):
             written = [model.save(target, options.compression or "zstd")]
     elif target.suffix in (".hxx", ".hpp", ".hh", ".h"):
         if options.compression:
             raise SofieError(f"--compression is for ROOT files, and {target} is a C++ header")
-        model = _load(options)
+        model = _load(options, _sizes(options))
         weights: WeightsKind = options.weights or "dat"
         beside = target.with_suffix(f".{weights}")
         if options.dim and weights == "root" and _same_file(beside, Path(options.model)):
@@ -330,19 +384,22 @@ def _same_file(a: Path, b: Path) -> bool:
 
 
 def _check(options: argparse.Namespace) -> int:
-    model = _load(options)
-    with _bar(f"checking {model.name}", options.samples) as on_sample:
+    model = _load(options, {})
+    count = options.samples if options.inputs is None else 1
+    with _bar(f"checking {model.name}", count) as on_sample:
         report = model.check(
             reference=options.reference,
             samples=options.samples,
             seed=options.seed,
+            dims=_sizes(options),
+            inputs=options.inputs,
+            outputs=options.outputs,
             jit=options.jit,
             tolerance=options.tolerance,
             on_sample=on_sample,
         )
-    sets = "1 input set" if options.samples == 1 else f"{options.samples} input sets"
     _table(
-        f"{model.name}: {sets} against {report.reference}",
+        f"{model.name}: {report.sets} against {report.reference}",
         ("output", "type", "max abs", "max rel", "tolerance", ""),
         [
             (

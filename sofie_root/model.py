@@ -22,6 +22,7 @@ from .ir.graph import constant_type, substitute_symbols
 from .lowering.interpret import evaluate
 from .lowering.memory import typical
 from .lowering.schedule import Schedule, schedule
+from .ops.custom import without_reference
 from .passes.pipeline import PassReport, optimise
 from .samples import SIZES, Sample, find_sample
 from .storage import root_file
@@ -29,7 +30,7 @@ from .storage import weights as weights_file
 from .storage.atomic import replacing
 
 if TYPE_CHECKING:
-    from .check import CheckReport
+    from .check import Arrays, CheckReport
     from .runtime.session import Session
 
 Array = npt.NDArray[Any]
@@ -166,6 +167,7 @@ class Model:
         weights: codegen.WeightsKind = "dat",
         standalone: bool = True,
         namespace: str | None = None,
+        inline_user_code: bool | None = None,
     ) -> codegen.Header:
         """The C++ header as text, with the constants that belong to it; writes nothing."""
         source = str(self.graph.metadata.get("source", self.name))
@@ -178,6 +180,7 @@ class Model:
             version=VERSION,
             source=f"{source} (sha256 {digest})" if digest else source,
             namespace=namespace,
+            inline_user_code=inline_user_code,
         )
 
     def generate(
@@ -226,14 +229,25 @@ class Model:
         return open_session(self, jit)
 
     def check(
-        self, reference: str = "onnxruntime", samples: int = 3, seed: int = 0, **options: Any
+        self,
+        reference: str = "onnxruntime",
+        samples: int = 3,
+        seed: int = 0,
+        *,
+        dims: Mapping[str, int] | None = None,
+        inputs: Arrays | None = None,
+        outputs: Arrays | None = None,
+        **options: Any,
     ) -> CheckReport:
-        """Runs random inputs through this model and through a reference.
+        """Runs inputs through the compiled model, and compares with a reference or stored results.
 
         Args:
             reference: ``"onnxruntime"``, or ``"interpreter"`` for our own NumPy evaluation.
-            samples: how many input sets.
+            samples: how many random input sets.
             seed: of the random numbers.
+            dims: sizes of symbolic dims of the random inputs; those not given are random.
+            inputs: one input set instead: arrays by name or position (``in0``), or an .npz file.
+            outputs: what is expected of ``inputs``, likewise, instead of a reference.
             options: passed on to :func:`sofie_root.check.check`.
 
         Returns:
@@ -241,14 +255,26 @@ class Model:
         """
         from .check import check
 
-        return check(self, reference=reference, samples=samples, seed=seed, **options)
+        return check(
+            self,
+            reference=reference,
+            samples=samples,
+            seed=seed,
+            dims=dims,
+            inputs=inputs,
+            outputs=outputs,
+            **options,
+        )
 
     @cached_property
     def example(self) -> Sample | None:
         """Small random inputs and what the NumPy interpreter makes of them, for the self-test.
 
-        None where no inputs were found that the model takes.
+        None where no inputs were found that the model takes, and where a custom operator has no
+        reference.
         """
+        if without_reference(self.graph):
+            return None
         return find_sample(
             self.graph,
             lambda inputs: evaluate(self.graph, inputs),

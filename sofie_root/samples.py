@@ -41,6 +41,7 @@ def find_sample(
     sizes: Sequence[int],
     refuses: tuple[type[Exception], ...],
     scale: float = 1.0,
+    fixed: Mapping[str, int] | None = None,
 ) -> Sample | None:
     """Random inputs that ``run`` takes, and what it gives; None if none was found.
 
@@ -54,11 +55,12 @@ def find_sample(
         sizes: largest sizes of the symbolic dims, most wanted first.
         refuses: what ``run`` raises for an input that it does not take.
         scale: width of the distribution of the floats.
+        fixed: sizes of symbolic dims that are not drawn.
     """
     integers = any(graph.types[name].dtype.is_integer for name in graph.inputs)
     for largest in sizes if graph.symbols() else sizes[:1]:
         for top in (7, 3, 1, 0) if integers else (0,):
-            dims = draw_dims(graph, rng, largest)
+            dims = draw_dims(graph, rng, largest, fixed)
             if dims is None:
                 continue
             inputs = draw_inputs(graph, rng, dims, top, scale)
@@ -69,18 +71,26 @@ def find_sample(
     return None
 
 
-def draw_dims(graph: Graph, rng: np.random.Generator, largest: int) -> dict[str, int] | None:
+def draw_dims(
+    graph: Graph, rng: np.random.Generator, largest: int, fixed: Mapping[str, int] | None = None
+) -> dict[str, int] | None:
     """Random sizes of the symbols, or None where these contradict what the graph demands."""
+    given: dict[Atom, int] = {Symbol(name): size for name, size in (fixed or {}).items()}
     sizes: dict[Atom, int] = {
         s: int(rng.integers(largest // 4, largest, endpoint=True)) or 1 for s in graph.symbols()
     }
+    sizes |= given
     demanded = [
         (e.a, e.b) for e in graph.equalities if all(s in sizes for s in size_symbols((e.a, e.b)))
     ]
     for a, b in demanded * 2:  # twice: one may follow from a later one
         for one, other in ((a, b), (b, a)):
             atom = single_atom(one)
-            if isinstance(atom, Symbol) and _value(a, sizes) != _value(b, sizes):
+            if (
+                isinstance(atom, Symbol)
+                and atom not in given
+                and _value(a, sizes) != _value(b, sizes)
+            ):
                 sizes[atom] = _value(other, sizes)
     if any(_value(a, sizes) != _value(b, sizes) for a, b in demanded):
         return None

@@ -127,7 +127,7 @@ def test_unknown_operators_are_all_named(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UnsupportedError) as caught:
         root_file.load(tmp_path / "m.root")
     message = str(caught.value)
-    for part in ("'node 1'", "'second'", "Everything", "'test.storage'", "@operator", "m.root"):
+    for part in ("'node 1'", "'second'", "Everything", "'test.storage'", "@sofie_root.operator", "m.root"):
         assert part in message
 
 

@@ -31,6 +31,8 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
 
+from .names import string_literal
+
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
          "eq": "==", "ne": "!="}  # fmt: skip
 INTEGER_FUNCTIONS = frozenset(("add", "sub", "mul", "div", "neg"))
@@ -136,6 +138,24 @@ def literal(value: bool | int | float, dtype: DType) -> str:
         return "std::numeric_limits<std::int64_t>::min()"
     suffix = "u" if number > 2**63 - 1 else ""
     return f"{dtype.cpp}{{{number}{suffix}}}"
+
+
+def plain(value: object) -> str:
+    """An attribute as a C++ function of the user's gets it."""
+    if isinstance(value, str):
+        return string_literal(value)
+    if isinstance(value, tuple):
+        kind = DType.FLOAT if any(isinstance(v, float) for v in value) else DType.INT64
+        items = ", ".join(literal(v, kind) for v in value)
+        return f"std::array<{kind.cpp}, {len(value)}>{{{{{items}}}}}"
+    if isinstance(value, np.generic):
+        dtype = DType.from_numpy(value.dtype)
+        assert dtype is not None, value
+        return literal(value.item(), dtype)
+    if isinstance(value, bool):
+        return literal(value, DType.BOOL)
+    assert isinstance(value, (int, float)), value
+    return literal(value, DType.INT64 if isinstance(value, int) else DType.FLOAT)
 
 
 def flat(load: Load) -> Dim:
@@ -307,6 +327,7 @@ __all__ = [
     "flat",
     "hoist",
     "literal",
+    "plain",
     "pointer",
     "strides",
     "substitute",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ from sofie_root.errors import InputError
 from sofie_root.lowering.schedule import Schedule
 from sofie_root.storage import weights as weights_file
 
-from .bundle import bundle
+from .bundle import SPAN, bundle, user_code
 from .session import Shared, Struct
 
 WeightsKind = Literal["dat", "root", "embedded"]
@@ -47,6 +49,7 @@ def generate(
     version: str = "",
     source: str = "",
     namespace: str | None = None,
+    inline_user_code: bool | None = None,
 ) -> Header:
     """The header of a scheduled model.
 
@@ -58,11 +61,14 @@ def generate(
         version: version of sofie_root, for the first line.
         source: provenance, for the first line.
         namespace: namespace of the Session; made from the stem if not given.
+        inline_user_code: inline the headers of custom operators, else include them; as ``standalone``
+            if not given.
 
     Returns:
         The header's text and the constants that belong to it. The same input gives the same bytes.
     """
-    return _Writer(schedule, stem, weights, standalone, version, source, namespace).header()
+    inline = standalone if inline_user_code is None else inline_user_code
+    return _Writer(schedule, stem, weights, standalone, version, source, namespace, inline).header()
 
 
 class _Writer:
@@ -75,11 +81,13 @@ class _Writer:
         version: str,
         source: str,
         namespace: str | None,
+        inline: bool,
     ) -> None:
         self.schedule = schedule
         self.stem = stem
         self.weights = weights
         self.standalone = standalone
+        self.inline = inline
         self.version = version
         self.source = source
         self.namespace = _checked(namespace) or f"TMVA_SOFIE_{identifier(stem or 'model')}"
@@ -95,7 +103,9 @@ class _Writer:
 
     # -- the parts, in output order ----------------------------------------------------------------------
     def header(self) -> Header:
-        headers = set(self.shared.headers)
+        # Those of the user's custom operators are absolute paths.
+        users = sorted(h for h in self.shared.headers if Path(h).is_absolute())
+        headers = self.shared.headers.difference(users)
         struct = self.session.lines()
         constants = {cpp: array for cpp, (array, _) in sorted(self.constants.items())}
         model_hash = weights_file.model_hash(constants, "\n".join([self.namespace, *struct]))
@@ -108,6 +118,10 @@ class _Writer:
         else:
             prelude = [f"#include <sofie/{name}>" for name in sorted(headers)] + [""]
             alias = ["namespace sofie = ::sofie;"]
+        if users and self.inline:
+            prelude.append(user_code(users, self.standalone))
+        elif users:
+            prelude += [f"#include <sofie/{SPAN}>", *_user_includes(users), ""]
         guard, tag = f"{self.namespace}_HXX", f"0x{model_hash[:6].hex()}"
         lines = [*self._first_lines(), f"#ifndef {guard}", f"#define {guard} {tag}", ""]
         lines += [*self._includes(), *prelude]
@@ -198,6 +212,15 @@ def _checked(namespace: str | None) -> str | None:
         f"{namespace!r} cannot be a C++ namespace: use letters, digits and single underscores, "
         "no keyword"
     )
+
+
+def _user_includes(headers: Sequence[str]) -> list[str]:
+    """Includes by name; the folders are the ``-I`` that the line above tells."""
+    return [
+        line
+        for path in map(Path, headers)
+        for line in (f"// needs -I{comment(str(path.parent))}", f'#include "{path.name}"')
+    ]
 
 
 def _bytes(count: int) -> str:

@@ -677,6 +677,11 @@ def can_translate(domain: str, op_type: str) -> bool:
 def unknown_operator(node: RawNode) -> str:
     """Why an operator without class and without function body is refused."""
     if newest_schema(node.domain, node.op_type) is None:
-        where = f"domain {node.domain!r}" if node.domain else "ONNX"
-        return f"is not an operator of {where} that is known here"
+        if not node.domain:
+            return "is not an operator of ONNX that is known here"
+        return (
+            f"is not an operator of domain {node.domain!r} that is known here; if it is yours, "
+            f"register a class for it before loading: @sofie_root.operator({node.op_type!r}, "
+            f"domain={node.domain!r})"
+        )
     return "this operator is not supported"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from sofie_root.errors import ShapeError
 
@@ -42,6 +42,11 @@ class Op:
         """The outputs as loops, views and kernels."""
         raise NotImplementedError(type(self).__name__)
 
+    @property
+    def is_custom(self) -> bool:
+        """Whether a user registered it: it is not part of sofie_root."""
+        return not type(self).__module__.startswith("sofie_root.")
+
     def attributes(self) -> dict[str, Any]:
         """Attribute names and values, in declaration order."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -66,6 +71,8 @@ OpClass = TypeVar("OpClass", bound=type[Op])
 def operator(name: str, since: int = 1, domain: str = "") -> Callable[[OpClass], OpClass]:
     """Class decorator that makes an :class:`Op` known under its ONNX name.
 
+    A class that is no dataclass yet becomes a frozen one: its annotated fields are the attributes.
+
     Args:
         name: ``op_type`` of the node.
         since: opset version whose semantics the class implements.
@@ -73,6 +80,8 @@ def operator(name: str, since: int = 1, domain: str = "") -> Callable[[OpClass],
     """
 
     def register(cls: OpClass) -> OpClass:
+        if "__dataclass_params__" not in vars(cls):
+            cls = cast(OpClass, dataclass(frozen=True)(cls))
         cls.name, cls.since, cls.domain = name, since, domain
         OPERATORS[domain, name] = cls
         return cls

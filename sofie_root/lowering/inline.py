@@ -119,7 +119,7 @@ def remove_dead(program: Program) -> None:
             continue
         if not writes(statement) & needed:
             continue
-        if isinstance(statement, Kernel):
+        if isinstance(statement, Kernel) and not statement.spec.writes_all:
             outputs = tuple(o if o in needed else None for o in statement.outputs)
             statement = replace(statement, outputs=outputs)
         needed |= reads(statement)

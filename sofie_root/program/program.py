@@ -139,6 +139,20 @@ class Null:
 
 
 @dataclass(frozen=True, slots=True)
+class Spanned:
+    """Kernel argument: a ``sofie::Span`` of an operand or output with its shape; None: an empty one."""
+
+    of: In | Out | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Kernel argument: an attribute as it is, a number, a text, or a tuple of numbers."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Functor:
     """Value of a trait: an object of a C++ class in namespace ``sofie``, made from these numbers."""
 
@@ -151,7 +165,7 @@ class Fused:
     """Kernel argument: the epilogue lambda."""
 
 
-Arg: TypeAlias = Dim | In | Stride | Out | Extents | Scratch | Null | Fused | Expr
+Arg: TypeAlias = Dim | In | Stride | Out | Extents | Scratch | Null | Spanned | Plain | Fused | Expr
 """One argument of the C++ call; a Dim prints as ``sofie::fixed<8>{}`` or a run-time size."""
 
 
@@ -181,14 +195,15 @@ class KernelSpec:
     """A kernel: its C++ function, the form of its operands, and what it means in NumPy.
 
     Attributes:
-        name: function in namespace ``sofie``.
-        header: file under ``cpp/include/sofie`` that declares it.
+        name: function in namespace ``sofie``; one of a user's starts with ``::``.
+        header: file under ``cpp/include/sofie`` that declares it; of a user's the absolute path.
         reference: ``reference(kernel, inputs, resolve) -> outputs`` in NumPy, without epilogue; ``resolve``
             turns a Dim into its number. Outputs are row-major; the caller gives them the buffer's shape.
         layouts: per input operand ``"contiguous"``, ``"strided"`` or ``"rows"`` (strided, but for the last
             axis); the last one applies to any further operands.
         epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
             being the vectorised one; None where the kernel takes no epilogue.
+        writes_all: whether it needs memory for outputs that nobody reads, too.
     """
 
     name: str
@@ -196,6 +211,7 @@ class KernelSpec:
     reference: Callable[[Kernel, list[Array], Callable[[Dim], int]], list[Array]]
     layouts: tuple[str, ...] = ("contiguous",)
     epilogue: tuple[tuple[int, ...], ...] | None = None
+    writes_all: bool = False
 
     def layout(self, operand: int) -> str:
         """Form in which input ``operand`` must be."""

@@ -36,7 +36,7 @@ def open_session(model: Model, jit: Jit = "auto") -> Session:
     Raises:
         ToolchainError: the header does not compile, or the self-test fails.
     """
-    header = model.header(weights="dat", standalone=False)
+    header = model.header(weights="dat", standalone=False, inline_user_code=True)
     weights = None
     if header.constants:
         path = process_folder() / f"{header.model_hash.hex()}.dat"

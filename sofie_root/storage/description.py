@@ -45,7 +45,7 @@ def decode_graph(document: dict[str, Any]) -> Graph:
         StorageError: an operator has an attribute that is not known.
     """
     missing = [
-        Refusal(n["name"], n["op"], _missing(n["op"], n["domain"]))
+        Refusal(n["name"], n["op"], _missing(n["op"], n["domain"], n.get("module")))
         for n in document["nodes"]
         if (n["domain"], n["op"]) not in OPERATORS
     ]
@@ -63,12 +63,13 @@ def decode_graph(document: dict[str, Any]) -> Graph:
     )
 
 
-def _missing(operator: str, domain: str) -> str:
+def _missing(operator: str, domain: str, module: str | None) -> str:
     if not domain:
         return f"this version of sofie_root has no operator {operator!r}; install a newer one"
+    where = f"module {module!r}" if module else "module"
     return (
-        f"operator {operator!r} of domain {domain!r} is not registered; import the module that "
-        "defines it (with @operator) before loading the model"
+        f"operator {operator!r} of domain {domain!r} is not registered; import the {where} that "
+        "defines it (with @sofie_root.operator) before loading the model"
     )
 
 
@@ -130,7 +131,10 @@ def _decode_type(data: Sequence[Any]) -> TensorType:
 
 
 def _encode_node(node: Node) -> dict[str, Any]:
+    module = type(node.op).__module__
+    known = node.op.is_custom and module != "__main__"
     return {
+        **({"module": module} if known else {}),
         "op": node.op.name,
         "domain": node.op.domain,
         "attributes": {k: _encode_attribute(v) for k, v in node.op.attributes().items()},
