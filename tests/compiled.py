@@ -61,7 +61,8 @@ class Compiled:
         for k, model in enumerate(self.models):
             path = folder / f"case_{k}.hxx"
             model.generate(path, weights, standalone=False, namespace=f"case_{k}")
-            parts += [f'#include "{path}"', self._entry(k, model)]
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            parts += [f'#include "{path}"  // {digest}', self._entry(k, model)]
         return "\n".join([*parts, ""])
 
     @staticmethod
