@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored_graphs import assert_same, everything, graph_of, sample_constants
 
-from sofie_root.errors import SofieError, StorageError, UnsupportedError
-from sofie_root.ir import OPERATORS, Node, symbol
+from sofie_root.errors import ModelError, SofieError, StorageError, UnsupportedError
+from sofie_root.ir import OPERATORS, DType, Node, TensorType, symbol
 from sofie_root.ir.dim import Dim, ceildiv, floordiv, maximum, minimum
 from sofie_root.storage import root_file, weights
 from sofie_root.storage.description import decode_dim, encode_dim
@@ -127,7 +127,14 @@ def test_unknown_operators_are_all_named(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UnsupportedError) as caught:
         root_file.load(tmp_path / "m.root")
     message = str(caught.value)
-    for part in ("'node 1'", "'second'", "Everything", "'test.storage'", "@sofie_root.operator", "m.root"):
+    for part in (
+        "'node 1'",
+        "'second'",
+        "Everything",
+        "'test.storage'",
+        "@sofie_root.operator",
+        "m.root",
+    ):
         assert part in message
 
 
@@ -155,6 +162,21 @@ def rewrite(source: Path, target: Path, change: Any, trees: dict[str, np.ndarray
         for k in range(len(document["constants"])):
             array = trees.get(f"w/t{k}", file[f"w/t{k}"]["data"].array(library="np"))
             out.mktree(f"w/t{k}", {"data": array.dtype}).extend({"data": array})
+
+
+def test_stored_sizes_must_be_those_that_the_operators_give(tmp_path: Path) -> None:
+    """A file that promises a larger result than its node writes would have memory read that is none."""
+    graph = graph_of({})
+    graph.types["x"] = graph.types["z"] = TensorType(DType.FLOAT, (symbol("N"), 3, 4))
+    root_file.save(graph, tmp_path / "m.root")
+    root_file.load(tmp_path / "m.root")
+
+    def enlarge(document: dict[str, Any]) -> None:
+        next(t for t in document["types"] if t[0] == "z")[2][2] = 400
+
+    rewrite(tmp_path / "m.root", tmp_path / "bad.root", enlarge)
+    with pytest.raises(ModelError, match=r"tensor 'z'.*float\[N, 3, 4\].*float\[N, 3, 400\]"):
+        root_file.load(tmp_path / "bad.root")
 
 
 def set_shape(document: dict[str, Any], shape: list[Any]) -> None:

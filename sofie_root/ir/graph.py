@@ -241,7 +241,7 @@ def verify(graph: Graph) -> None:
             if target in known:
                 raise ModelError("writes a value twice", node=node.name, tensor=target)
             have = graph.types.get(target)
-            if have is None or have.dtype != type_.dtype or have.rank != type_.rank:
+            if have is None or not _compatible(have, type_):
                 raise ModelError(
                     f"writes {type_}, but the value is typed {have}", node=node.name, tensor=target
                 )
@@ -249,6 +249,18 @@ def verify(graph: Graph) -> None:
     for public, value in graph.outputs.items():
         if value not in known:
             raise ModelError(f"output returns {value!r}, which is never written", tensor=public)
+
+
+def _compatible(a: TensorType, b: TensorType) -> bool:
+    """Whether two types can be of one tensor: dtype, rank, and the sizes that both know as numbers."""
+    return (
+        a.dtype is b.dtype
+        and a.rank == b.rank
+        and all(
+            x == y or not (isinstance(x, int) and isinstance(y, int))
+            for x, y in zip(a.shape, b.shape, strict=True)
+        )
+    )
 
 
 def substitute_symbols(types: Iterable[TensorType], dims: dict[str, int]) -> list[TensorType]:
