@@ -8,13 +8,14 @@ STAMP  := $(VENV)/.installed
 PYTEST = PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p xdist -p hypothesispytest -n 2
 CXX_FILES = $(shell git ls-files 'cpp/*.hxx' 'cpp/*.hpp' 'cpp/*.cpp' 'tutorials/*.C' 'tutorials/*.cpp')
 
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow conformance lint bench clean
 .NOTPARALLEL:
 
 help:
 	@echo "make demo       run a jet tagger over simulated events, with progress and a plot"
 	@echo "make test       lint, then all tests but the slow ones"
 	@echo "make test-slow  the slow tests"
+	@echo "make conformance  ONNX's backend tests through C++; writes docs/operators.md"
 	@echo "make lint       ruff, mypy and clang-format"
 	@echo "make bench      compare with ONNX Runtime on this machine"
 	@echo "make clean      remove $(VENV), caches and what the tutorials wrote"
@@ -31,6 +32,9 @@ test: lint
 
 test-slow: $(STAMP)
 	@$(PYTEST) -m slow
+
+conformance: $(STAMP)
+	@cd tests && ../$(BIN)/python -m conformance
 
 lint: $(STAMP)
 	@echo "== ruff"

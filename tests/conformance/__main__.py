@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_all(_batches(cases, options.batch), options.processes, report)
     _print(outcomes, options.verbose)
     print(f"{time.monotonic() - start:.0f} s")
-    if not options.quick and not options.only:
-        write_table(DOCS, outcomes)
+    if not options.quick and not options.only and options.sets == ",".join(SETS):
+        write_table(DOCS, cases, sorted(outcomes, key=lambda o: o.case))
         print(f"wrote {DOCS}")
     return 1 if any(o.verdict == "wrong" for o in outcomes) else 0
 

@@ -15,6 +15,7 @@ from onnx.backend.test.runner import Runner
 
 from sofie_root.errors import SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
+from sofie_root.frontends.onnx_node import normal_domain
 from sofie_root.ir import Graph
 from sofie_root.lowering.interpret import evaluate, interpret
 from sofie_root.lowering.lower import lower
@@ -81,7 +82,9 @@ def _translate(case: Case, folder: Path) -> Outcome | tuple[Model, Outcome]:
         model.header(weights="embedded", standalone=False)
     except Exception:
         return _wrong(case, f"{stage}: {traceback.format_exc(limit=-4)}")
-    return model, Outcome(case.id, "passed", uses=_uses(graph), dynamic=_is_dynamic(case))
+    return model, Outcome(
+        case.id, "passed", source=_source(case), uses=_uses(graph), dynamic=_is_dynamic(case)
+    )
 
 
 def _compile_and_run(
@@ -132,7 +135,7 @@ def interpret_case(case: Case) -> Outcome:
             compare(case, data, lambda feeds: evaluate(graph, feeds))
     except Exception as error:
         return _wrong(case, " ".join(str(error).split()) or traceback.format_exc(limit=-4))
-    return Outcome(case.id, "passed", uses=_uses(graph))
+    return Outcome(case.id, "passed")
 
 
 def compare(case: Case, data: Data, run: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
@@ -154,6 +157,11 @@ def _wrong(case: Case, reason: str) -> Outcome:
 
 
 # -- what a model shows about its operators --------------------------------------------------------
+
+
+def _source(case: Case) -> tuple[tuple[str, str], ...]:
+    nodes = [(normal_domain(n.domain), n.op_type) for n in case.model.graph.node]
+    return tuple(dict.fromkeys(n for n in nodes if n != ("", "Constant")))
 
 
 def _uses(graph: Graph) -> tuple[Use, ...]:

@@ -33,7 +33,8 @@ class Outcome:
         verdict: see :data:`Verdict`.
         reason: why it was refused or is wrong.
         refused: operators (name) that refused, with their reasons.
-        uses: the operators of its model.
+        source: the operators of its model as they stand in the file.
+        uses: the operators that they became.
         dynamic: whether it also gives the right numbers with its sizes as symbols.
     """
 
@@ -41,5 +42,6 @@ class Outcome:
     verdict: Verdict
     reason: str = ""
     refused: tuple[tuple[str, str], ...] = ()
+    source: tuple[tuple[str, str], ...] = ()
     uses: tuple[Use, ...] = field(default=(), repr=False)
     dynamic: bool = False
