@@ -46,12 +46,7 @@ class Caller {
 
   template <class... Arguments>
   explicit Caller(Arguments&&... arguments) : session(std::forward<Arguments>(arguments)...) {
-    for (auto& input : inputs_) {
-      std::vector<float> values(Output<typename Session::Output0>::kRoom);
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] = float(i * 7919 % 1009) / 1009.f - 0.5f;
-      input.resize(values.size() * sizeof(float));
-      std::memcpy(input.data(), values.data(), input.size());
-    }
+    fill(std::make_index_sequence<kInputs>{});
   }
 
   void operator()(const Dims& dims) {
@@ -71,6 +66,20 @@ class Caller {
  private:
   static constexpr std::size_t kInputs = std::tuple_size<typename Session::Inputs>::value;
   static constexpr std::size_t kOutputs = std::tuple_size<typename Session::Outputs>::value;
+
+  template <std::size_t... I>
+  void fill(std::index_sequence<I...>) {
+    const auto one = [](std::vector<unsigned char>& bytes, auto zero) {
+      using T = decltype(zero);
+      bytes.resize(Output<typename Session::Output0>::kRoom * sizeof(T));
+      for (std::size_t i = 0; i < bytes.size() / sizeof(T); ++i) {
+        const std::size_t n = i * 7919 % 1009;
+        const T x = std::is_floating_point<T>::value ? T(float(n) / 1009.f - 0.5f) : T(n % 5 + 3);
+        std::memcpy(bytes.data() + i * sizeof(T), &x, sizeof(T));
+      }
+    };
+    (one(inputs_[I], typename std::tuple_element_t<I, typename Session::Inputs>::type{}), ...);
+  }
 
   template <std::size_t... D, std::size_t... I, std::size_t... O>
   void call(const Dims& dims, std::index_sequence<D...>, std::index_sequence<I...>,

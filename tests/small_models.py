@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, helper
 from onnx_models import model, node, tensor, value
 
 from sofie_root.frontends.onnx import from_proto
@@ -134,6 +134,42 @@ def attention(name: str = "attention") -> Model:
     return parsed(model(nodes, inputs, outputs, tensors), name)
 
 
+def control(name: str = "control") -> Model:
+    """A branch on a value, and in a loop of any number of steps a state and its history."""
+    return parsed(control_proto(), name)
+
+
+def control_proto() -> ModelProto:
+    """The model of :func:`control`."""
+    positive = helper.make_graph(
+        [node("Exp", ["x"], ["e"], name="exp")], "p", [], [value("e", None)]
+    )
+    negative = helper.make_graph(
+        [node("Neg", ["x"], ["n"], name="neg")], "n", [], [value("n", None)]
+    )
+    body = helper.make_graph(
+        [
+            node("MatMul", ["s", "w"], ["p"], name="step"),
+            node("Tanh", ["p"], ["next"], name="tanh"),
+            node("ReduceSum", ["next"], ["row"], name="history", keepdims=0),
+            node("Identity", ["go"], ["more"], name="go on"),
+        ],
+        "body",
+        [value("k", [], np.int64), value("go", [], np.bool_), value("s", ["N", 4])],
+        [value("more", [], np.bool_), value("next", ["N", 4]), value("row", [])],
+    )
+    nodes = [
+        node("ReduceSum", ["x"], ["sum"], name="sum", keepdims=0),
+        node("Greater", ["sum", "zero"], ["up"], name="sign"),
+        node("If", ["up"], ["start"], name="branch", then_branch=positive, else_branch=negative),
+        node("Loop", ["steps", "", "start"], ["end", "rows"], name="repeat", body=body),
+    ]
+    tensors = [tensor("w", weight(4, 4)), tensor("zero", np.float32(0))]
+    inputs = [value("x", ["N", 4]), value("steps", [], np.int64)]
+    outputs = [value("end", ["N", 4]), value("rows", [None])]
+    return model(nodes, inputs, outputs, tensors)
+
+
 EVIL = 'x"); system("id"); //'
 """A name that would be code if it reached C++ unescaped."""
 
@@ -155,5 +191,12 @@ def evil(name: str = EVIL) -> Model:
     return parsed(model(nodes, inputs, outputs, tensors), name)
 
 
-SMALL = {"mlp": mlp, "cnn": cnn, "rnn": rnn, "selection": selection, "evil": evil}
+SMALL = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "rnn": rnn,
+    "selection": selection,
+    "control": control,
+    "evil": evil,
+}
 """Models whose headers are kept in ``golden/``."""

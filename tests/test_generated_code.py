@@ -13,8 +13,20 @@ import numpy as np
 import pytest
 from compiled import FLAGS, Compiled
 from cpp_program import compile_program, run_program
+from onnx import GraphProto
 from onnx_models import model, node, tensor, value
-from small_models import EVIL, SMALL, attention, cnn, mlp, parsed, rnn, weight
+from small_models import (
+    EVIL,
+    SMALL,
+    attention,
+    cnn,
+    control,
+    control_proto,
+    mlp,
+    parsed,
+    rnn,
+    weight,
+)
 
 from sofie_root.backends.names import KEYWORDS, VARIABLES, Names, comment, string_literal
 from sofie_root.config import VERSION, include_dir
@@ -210,6 +222,49 @@ def test_hostile_names_compile_and_run(tmp_path: Path) -> None:
         found = outputs[name + "_result"]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6, err_msg=repr(name))
         assert outputs[name + "-"].shape == (2, 6)
+
+
+CONTROL_NAMES = {
+    "x": EVIL, "steps": "repeat_0", "N": "repeat_0", "start": "branch_0_", "end": "more_result",
+    "rows": "next_result", "w": "trips", "zero": "again_", "sum": "iteration", "up": "again", "s": "w",
+    "k": "sizes", "go": "a\nb", "more": "more", "next": "\\", "row": "repeat_body", "p": "branch_then",
+    "e": "Session", "n": "Weights", "branch": "branch", "repeat": "a??/\nb", "step": "*/", "tanh": "class",
+}  # fmt: skip
+"""New names for everything in the model with control flow."""
+
+
+def renamed(graph: GraphProto) -> None:
+    """Gives the values, nodes, sizes and bodies of a graph their hostile names."""
+
+    def new(name: str) -> str:
+        return CONTROL_NAMES.get(name, name)
+
+    graph.name = EVIL
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.name = new(item.name)
+    for port in (*graph.input, *graph.output):
+        for dim in port.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = new(dim.dim_param)
+    for each in graph.node:
+        each.input[:] = map(new, each.input)
+        each.output[:] = map(new, each.output)
+        for attribute in each.attribute:
+            if attribute.HasField("g"):
+                renamed(attribute.g)
+
+
+def test_hostile_names_in_control_flow(tmp_path: Path) -> None:
+    proto = control_proto()
+    renamed(proto.graph)
+    library = Compiled([control(), parsed(proto, EVIL)], tmp_path)
+    for k in range(4):
+        x, steps = weight(3, 4, start=k) + np.float32(k % 2), np.array(k)
+        expected = library.run(0, {"x": x, "steps": steps})
+        found = library.run(1, {EVIL: x, "repeat_0": steps})
+        assert found["next_result"].shape == (k,)
+        np.testing.assert_array_equal(found["next_result"], expected["rows"])
+        np.testing.assert_array_equal(found["more_result"], expected["end"])
 
 
 def test_names_that_become_equal(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from compiled import FLAGS, Compiled
 from cpp_program import compile_program, run_program
 from onnx_models import model, node, random, tensor, value
-from small_models import attention, cnn, evil, mlp, parsed, rnn, selection, weight
+from small_models import attention, cnn, control, evil, mlp, parsed, rnn, selection, weight
 
 from sofie_root.errors import StorageError
 from sofie_root.model import Model
@@ -30,6 +30,7 @@ NAMED = {
     "rnn": (rnn(), [(12, 7), (12, 1), (1, 7), (5, 5), (12, 7)]),
     "attention": (attention(), [(6, 30), (1, 30), (6, 1), (2, 3), (6, 30)]),
     "selection": (selection(), [(900,), (3,), (0,), (900,)]),
+    "control": (control(), [(60,), (1,), (60,), (0,), (7,)]),
     "evil": (evil(), [(50,), (1,), (50,)]),
 }
 """Models, and sizes of their symbols in turn, the largest first."""

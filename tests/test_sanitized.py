@@ -136,7 +136,8 @@ def test_small_models(make: object, tmp_path: Path) -> None:
         inputs = {}
         for name, type_ in network.inputs.items():
             shape = [d if isinstance(d, int) else sizes[str(d)] for d in type_.shape]
-            inputs[name] = np.linspace(-2, 3, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+            numbers = np.linspace(-2, 3, int(np.prod(shape))).reshape(shape)
+            inputs[name] = np.asarray(numbers + 5 * type_.dtype.is_integer, type_.dtype.numpy)
         sets.append(inputs)
     for inputs, outputs in zip(sets, run_sets(network, sets, tmp_path), strict=True):
         for name, expected in _interpreted(network, inputs).items():
