@@ -19,7 +19,8 @@ from .errors import SofieError, UnsupportedError
 
 if TYPE_CHECKING:
     from .codegen.header import WeightsKind
-    from .ir import Dim
+    from .ir import Graph, Node
+    from .lowering.schedule import Schedule
     from .model import InspectReport, Model
 
 DESCRIPTION = """\
@@ -36,9 +37,11 @@ examples:
 `sofie-root COMMAND --help` explains a command."""
 
 INSPECT = """\
-Shows the inputs, outputs and symbolic dims of a model, its operators, what the optimisation
-changed, and how much memory the generated code takes. -v adds every change of the passes, and what
-was fused or refused with the reason; -vv adds the graph and the program that is printed as C++.
+Shows the inputs, outputs and symbolic dims of a model, its operators, how much memory the generated
+code takes, what only the run tells (sizes that depend on data, demands on sizes that are checked,
+bodies of If, Loop and Scan), and what the optimisation changed. -v adds every change of the passes,
+and what was fused or refused with the reason; -vv adds the graph and the program that is printed as
+C++.
 
 examples:
   sofie-root inspect tagger.onnx
@@ -299,10 +302,16 @@ def _inspect(options: argparse.Namespace) -> int:
         ("", "name", "dtype", "shape"),
         [(kind, name, str(t.dtype), _shape(t.shape)) for kind, name, t in tensors],
     )
-    counts = Counter(node.op.name for node in model.graph.nodes)
+    counts = Counter(node.op.name for node in _all_nodes(model.graph))
     operators = [(name, str(count)) for name, count in sorted(counts.items())]
-    _table(f"{len(model.graph.nodes)} nodes", ("operator", "nodes"), operators)
-    _table("dims and memory", ("", ""), _facts(model, report))
+    inside = counts.total() - len(model.graph.nodes)
+    _table(
+        f"{counts.total()} nodes" + (f", {inside} of them in bodies" if inside else ""),
+        ("operator", "nodes"),
+        operators,
+    )
+    _table("dims and memory", ("", ""), _facts(report))
+    _run_time(report.schedule)
     passes = [(p.name, str(len(p.changes)), str(len(p.refusals))) for p in report.passes]
     _table("passes", ("pass", "changes", "refused"), passes)
     _print(f"fusion: {len(report.fused)} joined, {len(report.refused)} refused")
@@ -320,27 +329,77 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(model: Model, report: InspectReport) -> list[tuple[str, str]]:
-    """What the generated code needs at run time."""
-    from .ir.dim import size_symbols
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph and of the bodies of its control flow."""
+    for node in graph.nodes:
+        yield node
+        for value in node.op.attributes().values():
+            if hasattr(value, "nodes"):
+                yield from _all_nodes(value)
 
+
+def _facts(report: InspectReport) -> list[tuple[str, str]]:
+    """What the generated code needs at run time."""
     symbols = list(report.symbols)
-    at_run_time = {
-        str(s) for s in size_symbols(d for t in model.outputs.values() for d in t.shape)
-    }.difference(symbols)
     facts = [("symbolic dims", ", ".join(symbols) or "none")]
-    if at_run_time:
-        facts.append(("data-dependent dims", ", ".join(sorted(at_run_time))))
     facts.append(("weights", _bytes(report.weight_bytes)))
     plan = report.schedule.plan
     for size in (1, 16) if symbols else (0,):
-        where = f" at {', '.join(f'{s}={size}' for s in symbols)}" if symbols else ""
-        arena, total = _bytes_at(plan.total, size), _bytes_at(plan.intermediates, size)
-        facts.append((f"arena{where}", f"{arena} for {total} of intermediates"))
+        where = (
+            f" at {', '.join(f'{s}={size}' for s in symbols)}"
+            if len(symbols) < 4
+            else (f" at {size} of each")
+        )
+        facts.append((f"arena{where if symbols else ''}", _arena(report.schedule, size)))
     if plan.growing:
         count = len(plan.growing)
         facts.append(("beside the arena", f"{count} buffers whose size is known at run time only"))
     return facts
+
+
+def _arena(schedule: Schedule, size: int) -> str:
+    """Bytes of temporaries where every size symbol has that size."""
+    from .ir.dim import evaluate
+
+    plan = schedule.plan
+    used = plan.arena_bytes({s.name: size for s in schedule.symbols})
+    total = evaluate(plan.intermediates, lambda _: size)
+    return f"{_bytes(used)} for {_bytes(total)} of intermediates"
+
+
+def _run_time(schedule: Schedule) -> None:
+    """What only the run tells: sizes, what must hold of sizes, and which bodies run."""
+    from .program.program import Bind, Branch, Check, Repeat
+
+    sizes: list[tuple[str, str]] = []
+    checks: list[tuple[str, str]] = []
+    bodies: list[tuple[str, ...]] = []
+
+    def visit(schedule: Schedule, depth: int) -> None:
+        for step in schedule.steps:
+            if isinstance(step, Bind):
+                sizes.append((str(step.symbol), ", ".join(step.origin)))
+            elif isinstance(step, Check):
+                checks.append((step.demand, step.why))
+            elif isinstance(step, Branch | Repeat):
+                kinds = ("then", "else") if isinstance(step, Branch) else ("body",)
+                for kind, body in zip(kinds, schedule.bodies[step.name], strict=True):
+                    name = "  " * depth + ", ".join(step.origin)
+                    shapes = ", ".join(
+                        _shape(body.program.buffers[o].shape) for o in body.program.outputs.values()
+                    )
+                    arena = _arena(body, 16 if body.symbols else 0)
+                    bodies.append((name, kind, str(len(body.steps)), shapes, arena))
+                    visit(body, depth + 1)
+
+    visit(schedule, 0)
+    if sizes:
+        _table("data-dependent dims", ("dim", "found by"), sizes)
+    if checks:
+        _table("checked when the model runs", ("must hold", "because of"), checks)
+    if bodies:
+        columns = ("node", "body", "steps", "gives", "arena (symbolic dims: 16)")
+        _table("control flow", columns, bodies)
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -485,13 +544,6 @@ def _bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _shape(dims: Iterable[object]) -> str:
     return f"[{', '.join(map(str, dims))}]"
-
-
-def _bytes_at(dim: Dim, size: int) -> str:
-    """An expression of bytes, with every symbol at that size."""
-    from .ir.dim import evaluate
-
-    return _bytes(evaluate(dim, lambda _: size))
 
 
 def _bytes(size: float) -> str:

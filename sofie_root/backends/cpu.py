@@ -17,6 +17,7 @@ from sofie_root.ir.dim import (
     depends_on,
     floordiv,
     product,
+    size_symbols,
     substitute,
     walk,
 )
@@ -93,9 +94,22 @@ class CpuPrinter:
             why = string_literal(f"{', '.join(step.origin)}: {step.symbol}")
             return [f"const std::ptrdiff_t {name} = sofie::size({value}, {why});"]
         assert isinstance(step, Check)
-        a, b = text.dim(step.a, self.scope()), text.dim(step.b, self.scope())
-        why = string_literal(f"{step.why}: {step.a} == {step.b}")
-        return [f"sofie::check_equal({a}, {b}, {why});"]
+        small_large = step.at_most
+        name = "check_equal" if small_large is None else "check_at_most"
+        a, b = (text.dim(d, self.scope()) for d in small_large or (step.a, step.b))
+        why = string_literal(f"{step.why}: {step.demand}{self._whose(step)}")
+        return [f"sofie::{name}({a}, {b}, {why});"]
+
+    def _whose(self, check: Check) -> str:
+        """Which inputs the sizes of a check are of."""
+        places = {
+            d: f"{d} is axis {axis} of {name!r}"
+            for name in reversed(self.schedule.program.inputs)
+            for axis, d in reversed(list(enumerate(self.schedule.program.buffers[name].shape)))
+        }
+        known = [as_poly(s) for s in size_symbols((check.a, check.b))]
+        found = [places[s] for s in known if s in places]
+        return f" ({', '.join(found)})" if found else ""
 
     def scope(self) -> Scope:
         """The size symbols that have a value so far, and all buffers."""

@@ -52,8 +52,13 @@ def lower(graph: Graph) -> Program:
 def _check(program: Program, equalities: Sequence[Equality], sizes: set[Symbol]) -> list[Equality]:
     """Adds the checks of sizes that are known by now; returns those that must wait."""
     waiting = []
+    done = {frozenset((s.a, s.b)) for s in program.statements if isinstance(s, Check)}
     for equality in equalities:
+        pair = frozenset((equality.a, equality.b))
+        if pair in done:
+            continue  # several nodes demand it
         if sizes.issuperset(size_symbols((equality.a, equality.b))):
+            done.add(pair)
             program.statements.append(Check(equality.a, equality.b, equality.why))
         else:
             waiting.append(equality)

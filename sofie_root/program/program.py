@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.ir.dim import Dim, Symbol, product
+from sofie_root.ir.dim import Dim, Min, Symbol, minimum, product, single_atom
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape
@@ -275,8 +275,23 @@ class Check:
     b: Dim
     why: str
 
+    @property
+    def at_most(self) -> tuple[Dim, Dim] | None:
+        """``(small, large)`` where this says that one size is at most another: min(a, b) == a."""
+        least = single_atom(self.a)
+        if not isinstance(least, Min) or self.b not in least.args:
+            return None
+        return self.b, minimum(*(d for d in least.args if d != self.b))
+
+    @property
+    def demand(self) -> str:
+        """What must hold, in symbols."""
+        if self.at_most is None:
+            return f"{self.a} == {self.b}"
+        return f"{self.at_most[0]} <= {self.at_most[1]}"
+
     def __str__(self) -> str:
-        return f"check {self.a} == {self.b}"
+        return f"check {self.demand}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,4 +77,9 @@ inline void check_equal(std::ptrdiff_t a, std::ptrdiff_t b, const char* what) {
                            std::to_string(b));
 }
 
+/// A size that the model needs to be at most another.
+inline void check_at_most(std::ptrdiff_t small, std::ptrdiff_t large, const char* what) {
+  if (small > large) check_equal(small, large, what);
+}
+
 }  // namespace sofie
