@@ -132,6 +132,8 @@ def _computed_axes(t: Table) -> None:
     t.row("Pad", x, [1, 0, -1, 2], np.float32(5), [-2, 3])
     t.row("Split", x, [1, 2], outputs=2)
     t.row("Split", real(2, 7), [0, 4, 3], outputs=3, axis=1)
+    t.row("Split", real(7, 2), outputs=4, num_outputs=4)
+    t.row("Split", real(2, 6), outputs=3, axis=1, opset=13)
 
 
 def _build() -> list[Case]:

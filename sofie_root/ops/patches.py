@@ -142,8 +142,11 @@ class DeformConv(Op):
         if x.rank != 4 or w.rank != 4 or offset.rank != 4:
             raise Refuse("other than two spatial axes")
         kernel = w.shape[2:]
-        if self.kernel_shape is not None and self.kernel_shape != kernel:
-            raise ShapeError(f"kernel_shape is {self.kernel_shape}, the weights are {w}")
+        if self.kernel_shape is not None:
+            if len(self.kernel_shape) != 2:
+                raise ShapeError(f"kernel_shape {self.kernel_shape} is not of two axes")
+            for have, size in zip(self.kernel_shape, kernel, strict=True):
+                require_equal(have, size, "kernel_shape is the shape of the weights")
         require_equal(x.shape[1], w.shape[1] * self.group, "channels of all groups")
         taps = product(kernel) * self.offset_group
         require_equal(offset.shape[1], taps * 2, "two offsets for each weight of a channel")

@@ -27,7 +27,7 @@ from sofie_root.ir import (
     require_equal,
     runtime_size,
 )
-from sofie_root.ir.dim import floordiv, mod, product
+from sofie_root.ir.dim import ceildiv, floordiv, maximum, minimum, mod, product
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor, broadcast_index
 from sofie_root.program.expr import Expr, call
@@ -375,12 +375,8 @@ class Split(Op):
             require_equal(whole, total, "split sizes add up to the axis")
             return sizes
         parts = self.num_outputs or count
-        if not isinstance(total, int):
-            if parts == 1:
-                return (total,)
-            raise Refuse(f"cannot split an axis of size {total} into {parts} parts of unknown size")
-        each = -(-total // parts)
-        return tuple(max(0, min(each, total - each * k)) for k in range(parts))
+        each = ceildiv(total, parts)
+        return tuple(maximum(0, minimum(each, total - each * k)) for k in range(parts))
 
     def infer(self, x: TensorType, split: TensorType | None = None) -> tuple[TensorType, ...]:
         """One type for each part."""
