@@ -72,9 +72,8 @@ def _main(options: argparse.Namespace, console: Console) -> int:
                 console.print(f"{case.name:50} {_facts(case)}", markup=False, highlight=False)
             return 0
         os.environ["ROOTBENCH_WORK"] = str(Path(options.output, "work").resolve())
-        results = _measure(cases, _settings(options), console)
         file = Path(options.output, "bench.json")
-        file.write_text(json.dumps(results, indent=1))
+        results = _measure(cases, _settings(options), console, file)
         console.print(f"written: {file}")
     report.show(results, console)
     if options.write:
@@ -86,7 +85,9 @@ def _main(options: argparse.Namespace, console: Console) -> int:
     return 1 if any("WRONG" in line for line in report.problems(results)) else 0
 
 
-def _measure(cases: list[Case], settings: Settings, console: Console) -> report.Result:
+def _measure(cases: list[Case], settings: Settings, console: Console, file: Path) -> report.Result:
+    """Measures, and keeps what there is in a file, in case the run is interrupted."""
+    command = shlex.join(["python", "-m", "rootbench", *sys.argv[1:]])
     load = os.getloadavg()[0]
     if load > 0.5:
         console.print(
@@ -107,9 +108,13 @@ def _measure(cases: list[Case], settings: Settings, console: Console) -> report.
             if not sys.stdout.isatty() and what == "build":
                 print(f"[{order.index(name) + 1}/{len(order)}] {name}", flush=True)
 
-        results = run(cases, settings, on_step)
+        def on_result(results: report.Result) -> None:
+            results["machine"]["command"] = command
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(results, indent=1))
+
+        results = run(cases, settings, on_step, on_result)
         progress.update(task, completed=len(cases), description="done")
-    results["machine"]["command"] = shlex.join(["python", "-m", "rootbench", *sys.argv[1:]])
     return results
 
 

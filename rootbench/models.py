@@ -133,14 +133,7 @@ def _zoo() -> Iterable[Case]:
         bar = next(bars, _DEFAULT_ZOO_BAR)
         tags = frozenset({"zoo"})
         macs = meta["macs_set0"]
-        yield Case(f"zoo/{name}", partial(_load, file), dims, bar, tags, inputs, macs)
-
-
-def _load(file: Path) -> onnx.ModelProto:
-    """The model, in an opset that ONNX Runtime knows."""
-    model = onnx.load(file)
-    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    return model if opset >= 7 else version_converter.convert_version(model, 13)
+        yield Case(f"zoo/{name}", partial(onnx.load, file), dims, bar, tags, inputs, macs)
 
 
 def _zoo_dims(meta: dict[str, Any]) -> dict[str, int]:
@@ -167,7 +160,7 @@ def file_case(path: Path, dims: Mapping[str, int]) -> Case:
     model = sofie_root.load(path)
     sizes = {symbol: dims.get(symbol, 1) for symbol in model.symbols}
     inputs = partial(draw_inputs, model.graph, np.random.default_rng(1), sizes, 1)
-    return Case(path.stem, partial(_load, path), sizes, inputs=inputs)
+    return Case(path.stem, partial(onnx.load, path), sizes, inputs=inputs)
 
 
 def select(
@@ -223,6 +216,12 @@ def fixed(model: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto:
             if dim.dim_param and dim.dim_param in sizes:
                 dim.dim_value = sizes[dim.dim_param]
     return result
+
+
+def modern(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in an opset that ONNX Runtime knows."""
+    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    return model if opset >= 7 else version_converter.convert_version(model, 13)
 
 
 def make_inputs(case: Case, model: onnx.ModelProto) -> Arrays:

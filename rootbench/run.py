@@ -22,7 +22,7 @@ import onnx
 from sofie_root.runtime.interpreter import find_compiler
 
 from . import timing
-from .models import Case, fixed, make_inputs
+from .models import Case, fixed, make_inputs, modern
 from .peers import OURS, Job
 from .peers.base import write_arrays
 
@@ -57,13 +57,19 @@ class Settings:
     debug: bool = False
 
 
-def run(cases: Sequence[Case], settings: Settings, on_step: Callable[[str, str], None]) -> Result:
+def run(
+    cases: Sequence[Case],
+    settings: Settings,
+    on_step: Callable[[str, str], None],
+    on_result: Callable[[Result], None],
+) -> Result:
     """Measures every case.
 
     Args:
         cases: what to measure.
         settings: how.
         on_step: told the case and what is being done, before each step.
+        on_result: given all results so far, after each case.
     """
     work = timing.work_folder()
     cache = work / "cache"
@@ -71,13 +77,17 @@ def run(cases: Sequence[Case], settings: Settings, on_step: Callable[[str, str],
     for old in cache.iterdir():  # so that the first call compiles
         old.unlink()
     peaks = machine_peaks(settings.core)
-    results = {}
+    results: Result = {"machine": machine(settings) | peaks, "cases": {}}
     for case in cases:
         try:
-            results[case.name] = _case(case, settings, peaks, on_step)
-        except timing.BenchError as error:
-            results[case.name] = {"error": str(error), "bar": case.bar}
-    return {"machine": machine(settings) | peaks, "cases": results}
+            found = _case(case, settings, peaks, on_step)
+        except Exception as error:  # of one model, which must not cost the others' results
+            if settings.debug:
+                raise
+            found = {"error": f"{type(error).__name__}: {str(error)[:500]}", "bar": case.bar}
+        results["cases"][case.name] = found
+        on_result(results)
+    return results
 
 
 def _case(
@@ -129,6 +139,7 @@ def prepare(case: Case, symbolic: bool = False) -> Job:
     inputs = make_inputs(case, model)
     if not (symbolic or case.symbolic):
         model = fixed(model, inputs)
+    model = modern(model)  # the converter wants sizes
     expected = reference(model, inputs)
     onnx.save(model, folder / "model.onnx")
     write_arrays(folder / "inputs.npz", inputs)
@@ -240,7 +251,6 @@ def machine(settings: Settings) -> Result:
         "commit": _output(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]),
         "versions": versions,
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
-        "command": " ".join(["python -m rootbench", *sys.argv[1:]]),
     }
 
 

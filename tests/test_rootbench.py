@@ -260,3 +260,34 @@ def test_openvino_is_called_as_its_header_says(
     assert compare(opened, job) == {"y": 0.0}
     with pytest.raises(NotMeasured, match="no such input"):
         CONTENDERS["openvino"].open(sum_of("x", "z"))
+
+
+def test_model_that_fails_does_not_cost_the_others() -> None:
+    def broken() -> Any:
+        raise RuntimeError("cannot be built")
+
+    cases = [models.Case("broken", broken, bar=0.5), *models.select(["linear50x10_b1"])]
+    kept: list[int] = []
+    results = run.run(
+        cases,
+        run.Settings(contenders=("lwtnn",), core=None),
+        on_step=lambda name, what: None,
+        on_result=lambda so_far: kept.append(len(so_far["cases"])),
+    )
+    assert kept == [1, 2]
+    assert results["cases"]["broken"]["error"] == "RuntimeError: cannot be built"
+    assert "ROOTBENCH_LWTNN" in results["cases"]["linear50x10_b1"]["probe"]["lwtnn"]["error"]
+
+
+def test_file_of_the_user(tmp_path: Path) -> None:
+    from rootbench.net import Net
+
+    net = Net("sized")
+    x = net.input("x", "N", 3)
+    path = tmp_path / "sized.onnx"
+    path.write_bytes(net.model({net("Add", x, x): ["N", 3]}).SerializeToString())
+    (case,) = models.select([str(path)], dims={"N": 5})
+    job = run.prepare(case)
+    assert job.expected["y"].shape == (5, 3)
+    assert sofie_root.load(job.model).symbols == ()  # every contender gets the size
+    assert sofie_root.load(run.prepare(case, symbolic=True).model).symbols == ("N",)
