@@ -275,6 +275,7 @@ def test_members_of_a_set() -> None:
         ({"nodes_values": [0.5]}, "as long as"),
         ({"target_weights": [0.5]}, "as long as"),
         ({"post_transform": "LOGISTIC"}, "disagree"),
+        ({"n_targets": 1 << 60}, "n_targets"),
     ],
 )
 def test_bad_trees(change: dict[str, Any], message: str) -> None:

@@ -156,8 +156,19 @@ def _transformed(body: Body, scores: str, compute: DType, transform: str) -> str
     raise Refuse(f"post_transform {transform!r} is not supported")
 
 
+MAX_TARGETS = 1 << 20
+
+
+def _targets(body: Body, default: int) -> int:
+    """How many scores the trees give."""
+    targets = int(body.attribute("n_targets") or default)
+    if not 1 <= targets <= MAX_TARGETS:
+        raise ModelError(f"n_targets is {targets}; export the model again")
+    return targets
+
+
 def _tree_regressor(body: Body) -> FunctionProto:
-    targets = body.attribute("n_targets") or 1
+    targets = _targets(body, 1)
     transform = body.attribute("post_transform")
     if targets == 1 and transform != "NONE":
         raise Refuse(f"post_transform {transform!r} of one score: runtimes disagree what it means")
@@ -230,7 +241,7 @@ AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 
 def _tree_ensemble(body: Body) -> FunctionProto:
     trees = ensemble(body.attribute)
-    targets = body.attribute("n_targets") or int(trees.target.max(initial=0)) + 1
+    targets = _targets(body, int(trees.target.max(initial=0)) + 1)
     transform = TRANSFORMS[body.attribute("post_transform")]
     if targets == 1 and transform != "NONE":
         raise Refuse(f"post_transform {transform!r} of one score: runtimes disagree what it means")
