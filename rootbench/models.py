@@ -20,6 +20,8 @@ from . import classic, physics
 from .timing import BenchError
 
 Arrays = dict[str, np.ndarray]
+TOLERANCE = 1e-3
+"""Wide enough for other orders of summation, Winograd and float32 in deep networks."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Case:
             ``events`` (measured in an event loop too, with ``--events``).
         inputs: makes the inputs; standard normal floats if None.
         macs: multiply-adds, for a model in which they cannot be counted from the graph.
+        tolerance: largest difference of a right output, relative to its largest value.
         symbolic: whether the dims stay symbolic in the file that everyone opens.
         series: name of the curve that this is a point of, and where it is on the axis.
     """
@@ -46,6 +49,7 @@ class Case:
     tags: frozenset[str] = frozenset()
     inputs: Callable[[], Arrays] | None = None
     macs: int | None = None
+    tolerance: float = TOLERANCE
     symbolic: bool = False
     series: tuple[str, int] | None = None
 
@@ -132,8 +136,18 @@ def _zoo() -> Iterable[Case]:
         dims = _zoo_dims(meta)
         bar = next(bars, _DEFAULT_ZOO_BAR)
         tags = frozenset({"zoo"})
-        macs = meta["macs_set0"]
-        yield Case(f"zoo/{name}", partial(onnx.load, file), dims, bar, tags, inputs, macs)
+        # Quantised networks round: one step apart is a large difference.
+        tolerance = max(TOLERANCE, meta["suggested_rel_tol"])
+        yield Case(
+            f"zoo/{name}",
+            partial(onnx.load, file),
+            dims,
+            bar,
+            tags,
+            inputs,
+            meta["macs_set0"],
+            tolerance,
+        )
 
 
 def _zoo_dims(meta: dict[str, Any]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def draw(results: Result, folder: Path) -> list[Path]:
             series.setdefault(title, []).append((at, case))
     for title, points in series.items():
         if len(points) > 1:
-            stem = "".join(c if c.isalnum() else "_" for c in title.lower()).strip("_")
+            stem = re.sub(r"[^a-z0-9]+", "_", title.lower())
             written.append(
                 _curves(results, title, sorted(points, key=lambda p: p[0]), folder / f"{stem}.png")
             )

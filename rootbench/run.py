@@ -95,7 +95,12 @@ def _case(
 ) -> Result:
     on_step(case.name, "build")
     job = prepare(case, settings.symbolic)
-    result: Result = {"bar": case.bar, "series": case.series, "dims": dict(case.dims)}
+    result: Result = {
+        "bar": case.bar,
+        "series": case.series,
+        "dims": dict(case.dims),
+        "tolerance": case.tolerance,
+    }
     if any(name in OURS for name in settings.contenders):
         on_step(case.name, "generate")
         result["generate"] = _process("generate", job, "", settings)
