@@ -308,9 +308,10 @@ def read_arrays(
 
 def _read_npz(file: str) -> dict[str, Array]:
     try:
-        with np.load(file, allow_pickle=False) as data:
-            if not isinstance(data, Mapping):
-                raise InputError("is not an .npz file of named arrays", file=file)
+        with Path(file).open("rb") as stream:
+            data = np.load(stream, allow_pickle=False)
+            if isinstance(data, np.ndarray):
+                raise ValueError("it holds one array without a name")
             return {key: data[key] for key in data}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file=file) from error

@@ -325,8 +325,18 @@ def _inspect(options: argparse.Namespace) -> int:
     _section("not fused", report.refused)
     if options.verbose > 1:
         _section("graph", str(model.graph).splitlines())
-        _section("program", str(report.schedule).splitlines())
+        for title, schedule in _programs("program", report.schedule):
+            _section(title, str(schedule).splitlines())
     return 0
+
+
+def _programs(title: str, schedule: Schedule) -> Iterator[tuple[str, Schedule]]:
+    """A scheduled program and the bodies inside it, with titles."""
+    yield title, schedule
+    for name, bodies in schedule.bodies.items():
+        for k, body in enumerate(bodies):
+            kind = ("then", "else")[k] if len(bodies) == 2 else "body"
+            yield from _programs(f"{kind} of {name.removesuffix('.results')}", body)
 
 
 def _all_nodes(graph: Graph) -> Iterator[Node]:

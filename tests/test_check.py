@@ -104,6 +104,72 @@ def test_refusing_what_the_reference_takes_is_an_error(tmp_path: Path) -> None:
         check(Fake(real, refuse))  # type: ignore[arg-type]
 
 
+def test_chosen_dims(tmp_path: Path) -> None:
+    nodes = [node("Add", ["x", "y"], ["z"])]
+    inputs = [value("x", ["N", "K"]), value("y", ["M", "K"])]
+    onnx.save(model(nodes, inputs, [value("z", ["N", "K"])]), tmp_path / "m.onnx")
+    loaded = sofie_root.load(tmp_path / "m.onnx")
+    report = loaded.check(dims={"M": 9}, reference="interpreter")
+    assert report.ok
+    assert [sample["N"] for sample in report.samples] == [9, 9, 9]
+    assert [sample["M"] for sample in report.samples] == [9, 9, 9]
+    with pytest.raises(SofieError, match="takes none of the random inputs"):
+        loaded.check(dims={"N": 3, "M": 4})
+    with pytest.raises(InputError, match="no symbolic dim 'Q'; the model's are: N, K, M"):
+        loaded.check(dims={"Q": 3})
+    with pytest.raises(InputError, match="cannot be -1"):
+        loaded.check(dims={"N": -1})
+    with pytest.raises(SofieError, match="inputs have their own"):
+        loaded.check(dims={"N": 1}, inputs={})
+
+
+def test_stored_inputs_and_outputs(tmp_path: Path) -> None:
+    loaded = sofie_root.load(dense(tmp_path / "m.onnx"))
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    y = np.tanh(x @ WEIGHTS)
+    assert loaded.check(inputs={"x": x}).reference.startswith("ONNX Runtime")
+    report = loaded.check(inputs={"in0": x}, outputs={"out1": y > 0, "y": y})
+    assert report.ok
+    assert [row.name for row in report.outputs] == ["y", "sign"]
+    assert "1 input set against the given outputs" in str(report)
+    only = loaded.check(inputs={"x": x}, outputs={"sign": y > 0})
+    assert [row.name for row in only.outputs] == ["sign"]
+    wrong = loaded.check(inputs={"x": x}, outputs={"y": y + np.float32(0.01), "sign": y > 0})
+    assert [row.ok for row in wrong.outputs] == [False, True]
+    shape = loaded.check(inputs={"x": x}, outputs={"y": y[:3]})
+    assert "expected float32[3, 5], found float32[4, 5]" in str(shape)
+    np.savez(tmp_path / "inputs.npz", in0=x)
+    np.savez(tmp_path / "outputs.npz", out0=y, out1=y > 0)
+    report = loaded.check(inputs=tmp_path / "inputs.npz", outputs=tmp_path / "outputs.npz")
+    assert report.ok
+    assert report.reference == "outputs.npz"
+
+
+def test_stored_arrays_that_do_not_fit(tmp_path: Path) -> None:
+    loaded = sofie_root.load(dense(tmp_path / "m.onnx"))
+    x = np.zeros((2, 3), np.float32)
+    cases: list[tuple[Any, Any, str]] = [
+        ({}, None, r"has no array 'x' \(or in0, \.\.\.\)"),
+        ({"x": x, "in0": x}, None, "'in0' is given twice"),
+        ({"x": x, "z": x}, None, r"'z' is none of: x \(or in0"),
+        ({"x": x.astype(float)}, None, "float64"),
+        ({"x": x[:, :2]}, None, "axis 1 is 2, not 3"),
+        ({"x": x}, {}, "has no array 'y'"),
+        (None, {"y": x}, "the inputs that they belong to"),
+    ]
+    for inputs, outputs, message in cases:
+        with pytest.raises(SofieError, match=message):
+            loaded.check(inputs=inputs, outputs=outputs)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "object.npz", x=np.array([{}], object))
+    np.savez(tmp_path / "cut.npz", x=np.zeros((1000, 3), np.float32))
+    whole = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    for name in ("x.npy", "object.npz", "cut.npz", "none.npz", "m.onnx"):
+        with pytest.raises(InputError, match=rf"{name}: (is not an \.npz|cannot be read)"):
+            loaded.check(inputs=tmp_path / name)
+
+
 def test_model_from_root_is_compared_with_the_interpreter(tmp_path: Path) -> None:
     sofie_root.load(dense(tmp_path / "m.onnx")).save(tmp_path / "m.root")
     report = sofie_root.load(tmp_path / "m.root").check()

@@ -13,7 +13,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx_models import model, node, tensor, value
+from small_models import control_proto
+from test_zoo import ABSENT, ZOO
 
+import sofie_root
 from sofie_root import cli, config
 from sofie_root.storage import root_file, weights
 
@@ -109,6 +112,49 @@ def test_inspect_verbose(tagger: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "kernel gemm" in everything
 
 
+def test_inspect_shows_what_only_the_run_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [
+        node("Compress", ["x", "keep"], ["kept"], name="choose"),
+        node("Add", ["x", "y"], ["sum"], name="add"),
+        node("TopK", ["y", "three"], ["top", ""], name="best"),
+    ]
+    inputs = [value("x", ["N"]), value("y", ["M"]), value("keep", ["N"], np.bool_)]
+    proto = model(nodes, inputs, ["kept", "sum", "top"], [tensor("three", np.array([3]))])
+    onnx.save(proto, tmp_path / "m.onnx")
+    out = prints(capsys, "inspect", tmp_path / "m.onnx")
+    assert re.search(r"data-dependent dims\n.*dim +found by\n +kept:0:0 +choose\n", out)
+    assert re.search(r"checked when the model runs\n +must hold +because of\n", out)
+    assert re.search(r" N == M +Add 'add': ", out)
+    assert re.search(r" 3 <= M +TopK 'best': ", out)
+    assert re.search(r"output +kept +float +\[kept:0:0\]", out)
+    assert "control flow" not in out
+
+
+def test_inspect_shows_bodies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(control_proto(), tmp_path / "m.onnx")
+    out = prints(capsys, "inspect", tmp_path / "m.onnx")
+    assert "10 nodes, 6 of them in bodies" in out
+    assert re.search(r" MatMul +1\n", out)
+    control = out.partition("\ncontrol flow\n")[2]
+    for name, body in (("branch", "then"), ("branch", "else"), ("repeat", "body")):
+        assert re.search(rf"^ +{name} +{body} +\d+ ", control, re.MULTILINE)
+    everything = prints(capsys, "inspect", "-vv", tmp_path / "m.onnx")
+    assert "\nthen of start:\n" in everything
+    assert re.search(r"\nbody of end:\n(.*\n)*.*kernel gemm", everything)
+
+
+@pytest.mark.parametrize("place", [ZOO / "models", ZOO / "units"])
+def test_every_model_of_the_zoo_can_be_printed(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not place.is_dir():
+        pytest.skip(ABSENT)
+    for path in sorted(place.glob("*/model.onnx")):
+        assert "fusion: " in prints(capsys, "inspect", "-vv", path), path
+
+
 def test_inspect_with_fixed_dims(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = prints(capsys, "inspect", tagger, "--dim", "N=3")
     assert "[3, 4]" in out
@@ -153,6 +199,36 @@ def test_check(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = prints(capsys, "check", tagger, "--samples", "2", "--seed", "5")
     assert re.search(r"tagger: 2 input sets against ONNX Runtime", out)
     assert re.search(r"probability é +float\[N, 2\] +\d\.\d\de-\d\d .* ok\n", out)
+
+
+def test_check_with_chosen_dims(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = prints(capsys, "check", tagger, "--dims", "N=11", "--samples", "1")
+    assert "float[N, 2]" in out  # the model's dim stays symbolic
+    assert "'M'; the model's are: N" in fails(capsys, "check", tagger, "--dims", "M=1")
+    assert "not 'N'" in fails(capsys, "check", tagger, "--dims", "N")
+
+
+def test_check_with_stored_inputs(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = RNG.standard_normal((5, 4)).astype(np.float32)
+    y = sofie_root.load(tagger).session()(x)
+    folder = tagger.parent
+    np.savez(folder / "by_name.npz", x=x)
+    np.savez(folder / "in.npz", in0=x)
+    np.savez(folder / "out.npz", out0=y)
+    np.savez(folder / "wrong.npz", out0=y + 0.01)
+    for given in ("by_name.npz", "in.npz"):
+        out = prints(capsys, "check", tagger, "--inputs", folder / given)
+        assert "1 input set against ONNX Runtime" in out
+    stored = ["check", str(tagger), "--inputs", str(folder / "in.npz"), "--outputs"]
+    assert "1 input set against out.npz" in prints(capsys, *stored, folder / "out.npz")
+    assert cli.main([*stored, str(folder / "wrong.npz")]) == 1
+    assert "TOO FAR" in capsys.readouterr().out
+    assert "nothing.npz: cannot be read" in fails(capsys, *stored, folder / "nothing.npz")
+    assert "tagger.onnx: is not an .npz file" in fails(capsys, *stored, tagger)
+    assert "'in0' is none of: probability" in fails(capsys, *stored, folder / "in.npz")
+    assert "with the inputs that they belong to" in fails(
+        capsys, "check", tagger, "--outputs", folder / "out.npz"
+    )
 
 
 def test_check_that_fails_has_exit_code_1(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
