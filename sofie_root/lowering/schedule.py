@@ -24,6 +24,7 @@ from sofie_root.program.program import (
 from .epilogue import fuse_epilogues
 from .hoist import hoist_indices
 from .inline import Decisions, inline, reads, remove_dead, writes
+from .linear import move_linear_maps
 from .lower import lower
 from .memory import Lifetime, Plan, plan
 from .nest import Nest, Step, build
@@ -102,6 +103,8 @@ def schedule(graph: Graph) -> Schedule:
     remove_dead(program)
     inline(program, decisions)
     order_loops(program)
+    inline(program, decisions)
+    move_linear_maps(program, decisions)
     inline(program, decisions)
     fuse_epilogues(program, decisions)
     hoist_indices(program, decisions)

@@ -14,6 +14,7 @@ from .linear import fold_affine, matmul_add_to_gemm
 from .prune import merge_common, remove_dead
 from .rewrite import Change, PassResult
 from .simplify import merge_pairs, remove_no_ops
+from .sparse import sparse_product_to_gather
 
 PASSES: tuple[Callable[[Graph], PassResult], ...] = (
     propagate_shapes,
@@ -22,6 +23,7 @@ PASSES: tuple[Callable[[Graph], PassResult], ...] = (
     merge_pairs,
     merge_common,
     fold_affine,
+    sparse_product_to_gather,
     pointwise_conv_to_matmul,
     matmul_add_to_gemm,
     remove_dead,

@@ -1,0 +1,281 @@
+"""Moves a linear map before the gather, tile or concatenation that feeds it, where that is less work.
+
+A product with constant weights commutes with everything that only picks rows: for an edge network,
+``[x_i, x_j - x_i] W`` is ``x_i (W_1 - W_2) + x_j W_2``, two products over the points instead of one over
+all pairs, and a loop that adds the rows which the pairs pick. The loops that fill the operand tell
+what is picked, so no operator is known by name here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sofie_root.ir.dim import (
+    Atom,
+    Dim,
+    Symbol,
+    as_poly,
+    depends_on,
+    linear,
+    product,
+    single_atom,
+    size_symbols,
+    walk,
+)
+from sofie_root.ir.dtype import DType
+from sofie_root.ir.types import TensorType
+from sofie_root.kernels import gemm
+from sofie_root.program import expr as ex
+from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Load
+from sofie_root.program.program import Kernel, Loop, Program, contiguous_strides
+
+from .inline import Decisions, reads, writes
+from .memory import typical
+
+GAIN = 2.0
+"""A map is moved if that saves this factor of multiplications at typical sizes."""
+
+MORE_ROWS = 4
+"""How many more rows there are than what they are picked from, where both have symbols of their own."""
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Term:
+    """``factor * source[rows of index, :] @ weights``: one part of the product.
+
+    Attributes:
+        source: buffer of which rows are picked.
+        axis: its axis that is contracted.
+        index: where the row is, in the indices of the result (the entry at ``axis`` is not used).
+        weights: ``[extent of axis, N]``.
+        factors: what the row is multiplied with, free of the contracted index.
+    """
+
+    source: str
+    axis: int
+    index: tuple[Dim, ...]
+    weights: Matrix
+    factors: tuple[Expr, ...]
+
+
+def move_linear_maps(program: Program, decisions: Decisions) -> None:
+    """Rewrites each product by constants whose operand only picks and adds rows of smaller tensors."""
+    for kernel in [s for s in program.statements if isinstance(s, Kernel)]:
+        if kernel.spec.name == "gemm" and kernel in program.statements:
+            reason = _move(program, kernel)
+            name = " + ".join(kernel.origin)
+            if reason is None:
+                decisions.fused.append(f"{name} is computed before the rows are picked")
+            elif reason:
+                decisions.refused.append(f"{name} before the rows are picked: {reason}")
+
+
+def _move(program: Program, kernel: Kernel) -> str | None:
+    """Why the map was not moved (empty: there is nothing to pick), or None where it was."""
+    operand, packed = kernel.inputs
+    buffer = program.buffers[operand.buffer]
+    weights = program.constants.get(packed.buffer)
+    columns = kernel.args[1]
+    out = kernel.outputs[0]
+    if weights is None or not isinstance(columns, int) or out is None:
+        return ""
+    if buffer.kind != "arena" or buffer.dtype is not DType.FLOAT or operand.offset != 0:
+        return ""
+    if operand.strides != contiguous_strides(operand.shape) or operand.shape != buffer.shape:
+        return ""
+    if sum(buffer.name in reads(s) for s in program.statements) != 1:
+        return "the operand is also read elsewhere"
+    writers = _writers(program, buffer.name)
+    if not writers:
+        return ""
+    matrix = gemm.unpack(weights, columns)
+    rows = tuple(Symbol(f"{out}.r{axis}", d) for axis, d in enumerate(buffer.shape[:-1]))
+    terms: list[Term] = []
+    for writer in writers:
+        found = _terms_of(program, writer, rows, matrix)
+        if found is None:
+            return "its operand is not made of picked rows"
+        terms += found
+    merged = _merged(terms)
+    before = typical(product(buffer.shape)) * columns
+    after = sum(_work(program, t, rows) * columns for t in merged)
+    if before < GAIN * after:
+        return f"{after:.0f} multiplications instead of {before} at typical sizes"
+    _rewrite(program, kernel, rows, merged)
+    return None
+
+
+def _work(program: Program, term: Term, rows: tuple[Symbol, ...]) -> float:
+    """Elements of the source at typical sizes; less where rows of another size symbol are picked.
+
+    Edges pick nodes, and there are more edges than nodes, which the sizes alone do not tell.
+    """
+    shape = program.buffers[term.source].shape
+    own = set(size_symbols(shape))
+    picked = set(size_symbols([v.extent or 1 for v in rows])) - own
+    gathers = any(isinstance(a, Cell) for d in term.index for a in walk(d))
+    return typical(product(shape)) / (MORE_ROWS if picked and gathers else 1)
+
+
+def _writers(program: Program, buffer: str) -> list[Loop]:
+    """The pointwise loops that fill a buffer, seen through a transposition; none if others do."""
+    found = [s for s in program.statements if buffer in writes(s)]
+    loops = [s for s in found if isinstance(s, Loop) and s.reduction is None]
+    if len(loops) != len(found):
+        return []
+    view = loops[0] if len(loops) == 1 else None
+    if view is None or not isinstance(view.body, Load):
+        return loops
+    source, at = view.body.buffer, view.body.index
+    plain = [d for d in at if d != 0]
+    if (
+        program.buffers[source].kind != "arena"
+        or sum(source in reads(s) for s in program.statements) != 1
+        or len(set(plain)) != len(plain)
+        or sorted(map(str, plain)) != sorted(str(d) for d in view.index if d != 0)
+        or len(at) != len(view.index)
+    ):
+        return loops
+    free = iter(a for a, d in enumerate(at) if d == 0)
+    order = [at.index(d) if d != 0 else next(free) for d in view.index]
+    inner = _writers(program, source)
+    return [replace(w, index=tuple(w.index[a] for a in order)) for w in inner] or loops
+
+
+def _terms_of(
+    program: Program, writer: Loop, rows: tuple[Symbol, ...], matrix: Matrix
+) -> list[Term] | None:
+    """The picked rows that a loop adds up, in the indices of the result; None where it does more."""
+    *lead, last = writer.index
+    channels = [v for v in writer.vars if depends_on(last, v)]
+    if len(channels) != 1:
+        return None
+    channel = channels[0]
+    parts = linear(last, channel)
+    if parts is None or parts[0] != 1 or not isinstance(parts[1], int):
+        return None
+    if not isinstance(channel.extent, int):
+        return None
+    mapping: dict[Atom, Dim] = {}
+    for own, row in zip(lead, rows, strict=True):
+        atom = single_atom(own)
+        if own == 0 and row.extent == 1:
+            continue
+        if not isinstance(atom, Symbol) or atom.extent != row.extent:
+            return None
+        mapping[atom] = as_poly(row)
+    if len(mapping) + 1 != len(writer.vars):
+        return None
+    block = matrix[parts[1] : parts[1] + channel.extent]
+    found: list[Term] = []
+    for sign, factors, load in _sum(writer.body, channel):
+        if load is None:
+            return None
+        axes = [a for a, d in enumerate(load.index) if depends_on(d, channel)]
+        if len(axes) != 1 or load.dtype is not DType.FLOAT:
+            return None
+        at = linear(load.index[axes[0]], channel)
+        extent = program.buffers[load.buffer].shape[axes[0]]
+        if at is None or at[0] != 1 or not isinstance(at[1], int) or not isinstance(extent, int):
+            return None
+        own_weights = np.zeros((extent, matrix.shape[1]), np.float32)
+        own_weights[at[1] : at[1] + channel.extent] = np.float32(sign) * block
+        moved = ex.substitute_dims(load, mapping)
+        assert isinstance(moved, Load)
+        own_factors = tuple(ex.substitute_dims(f, mapping) for f in factors)
+        found.append(
+            Term(load.buffer, axes[0], _without(moved.index, axes[0]), own_weights, own_factors)
+        )
+    return found
+
+
+def _without(index: tuple[Dim, ...], axis: int) -> tuple[Dim, ...]:
+    return (*index[:axis], *index[axis + 1 :])
+
+
+def _sum(body: Expr, channel: Symbol) -> list[tuple[float, tuple[Expr, ...], Load | None]]:
+    """The expression as a sum of ``sign * factors * read``; a read of None: it is no such sum."""
+    if isinstance(body, Load):
+        return [(1.0, (), body)]
+    if isinstance(body, Call) and body.function in ("add", "sub"):
+        left, right = (_sum(a, channel) for a in body.args)
+        sign = 1.0 if body.function == "add" else -1.0
+        return left + [(sign * s, f, load) for s, f, load in right]
+    if isinstance(body, Call) and body.function == "neg":
+        return [(-s, f, load) for s, f, load in _sum(body.args[0], channel)]
+    if isinstance(body, Call) and body.function == "mul":
+        for factor, rest in (body.args, body.args[::-1]):
+            if isinstance(factor, Const):
+                return [(float(factor.value) * s, f, load) for s, f, load in _sum(rest, channel)]
+            if not any(depends_on(d, channel) for d in ex.dims_of(factor)):
+                return [(s, (factor, *f), load) for s, f, load in _sum(rest, channel)]
+    return [(0.0, (), None)]
+
+
+def _merged(terms: list[Term]) -> list[Term]:
+    """Terms that pick the same rows, added up."""
+    found: dict[tuple[object, ...], Term] = {}
+    for term in terms:
+        key = (term.source, term.axis, term.index, term.factors)
+        if key in found:
+            found[key] = replace(found[key], weights=found[key].weights + term.weights)
+        else:
+            found[key] = term
+    return list(found.values())
+
+
+def _rewrite(program: Program, kernel: Kernel, rows: tuple[Symbol, ...], terms: list[Term]) -> None:
+    """The products over the sources, and the loop that adds the picked rows, in the kernel's place."""
+    out = kernel.outputs[0]
+    assert out is not None
+    place = program.statements.index(kernel)
+    after = program.statements[place + 1 :]
+    del program.statements[place:]
+    builder = Builder(program)
+    builder.origin, builder.names = kernel.origin, (out,)
+    shape = program.buffers[out].shape
+    column = Symbol(f"{out}.n", shape[-1])
+    total: Expr | None = None
+    for k, term in enumerate(terms):
+        source = program.buffers[term.source]
+        x = Tensor(TensorType(source.dtype, source.shape), source.name, program)
+        x = builder.transpose(x, [*(a for a in range(x.rank) if a != term.axis), term.axis])
+        if x.rank == 1:
+            x = builder.reshape(x, (1, x.shape[0]))
+        z = gemm.gemm(builder, x, term.weights, f"{out}.weights{k}")
+        index = term.index if len(term.index) == z.rank - 1 else (0,)
+        value: Expr = z[(*index, as_poly(column))]
+        for factor in term.factors:
+            value = factor * value
+        total = value if total is None else total + value
+    assert total is not None
+    if kernel.epilogue is not None:
+        mapping: dict[Atom, Dim] = {
+            v: _plain(r) for v, r in zip(kernel.epilogue.vars, (*rows, column), strict=True)
+        }
+        result = total
+        total = _with_acc(ex.substitute_dims(kernel.epilogue.body, mapping), result)
+    variables = tuple(v for v in (*rows, column) if v.extent != 1)
+    target = tuple(_plain(v) for v in (*rows, column))
+    total = ex.substitute_dims(total, {v: 0 for v in (*rows, column) if v.extent == 1})
+    program.statements.append(Loop(out, variables, target, total, None, kernel.origin))
+    program.statements += after
+
+
+def _plain(v: Symbol) -> Dim:
+    return 0 if v.extent == 1 else as_poly(v)
+
+
+def _with_acc(body: Expr, value: Expr) -> Expr:
+    """The epilogue with the kernel's result put in."""
+    if isinstance(body, Acc):
+        return value
+    if isinstance(body, Call):
+        return replace(body, args=tuple(_with_acc(a, value) for a in body.args))
+    return body
