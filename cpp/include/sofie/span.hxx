@@ -1,7 +1,7 @@
 // What a custom operator (sofie_root.CppOp) works on: the elements of a tensor, and its shape.
 //
-// A generated header calls a function of yours with one Span per input and output. This class keeps its name in
-// standalone headers, where everything else of namespace sofie is renamed: hence a guard instead of
+// A generated header calls a function of yours with one Span per input and output. This class keeps its name
+// in standalone headers, where everything else of namespace sofie is renamed: hence a guard instead of
 // #pragma once, and nothing here that could change from version to version.
 //
 // Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
