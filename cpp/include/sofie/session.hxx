@@ -24,7 +24,7 @@ class Arena {
     if (bytes <= size_) return;
     memory_.reset();
     size_ = 0;
-    memory_.reset(static_cast<unsigned char*>(::operator new (bytes, std::align_val_t{64})));
+    memory_.reset(static_cast<unsigned char*>(::operator new(bytes, std::align_val_t{64})));
     size_ = bytes;
   }
   /// The elements that start at this byte.
@@ -36,7 +36,7 @@ class Arena {
 
  private:
   struct Free {
-    void operator()(unsigned char* p) const { ::operator delete (p, std::align_val_t{64}); }
+    void operator()(unsigned char* p) const { ::operator delete(p, std::align_val_t{64}); }
   };
   std::unique_ptr<unsigned char, Free> memory_;
   std::size_t size_ = 0;
