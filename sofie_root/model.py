@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,12 +61,20 @@ class InspectReport:
     @property
     def fused(self) -> list[str]:
         """Loops that were joined with others, in words."""
-        return self.schedule.decisions.fused
+        return [text for s in _all_schedules(self.schedule) for text in s.decisions.fused]
 
     @property
     def refused(self) -> list[str]:
         """Loops that were not joined, with the reason."""
-        return self.schedule.decisions.refused
+        return [text for s in _all_schedules(self.schedule) for text in s.decisions.refused]
+
+
+def _all_schedules(schedule: Schedule) -> Iterator[Schedule]:
+    """A scheduled program and those of the bodies inside it."""
+    yield schedule
+    for bodies in schedule.bodies.values():
+        for body in bodies:
+            yield from _all_schedules(body)
 
 
 @dataclass(frozen=True)

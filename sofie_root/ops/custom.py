@@ -23,7 +23,8 @@ class CppOp(Op):
     ``sofie::Span<const T>`` per input (empty where it is omitted), a ``sofie::Span<T>`` per output, then
     the fields of the class in order: ``std::int64_t``, ``float``, ``const char*``, and ``std::array``
     of the first two. 16-bit floats arrive as ``float``. The function must not keep state that threads
-    could share, and must write every element of its outputs.
+    could share, and must write every element of its outputs. Cling forgets no code: after an edit of
+    the header start a new process, or use ``session(jit="compiler")``.
 
     A subclass says ``infer``, and where the function is::
 
