@@ -381,7 +381,7 @@ extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sof
             [_digest(source), *compiler, _compiler_version(compiler), *COMPILER_FLAGS, _cpu()]
         ).encode()
     ).hexdigest()
-    folder = _writable_cache()
+    folder = writable_cache()
     path = folder / f"{namespace[:80]}-{key[:32]}.so"
     if path.exists():
         with contextlib.suppress(OSError, AttributeError):  # damaged: compile it again
@@ -413,7 +413,7 @@ def _open_library(path: Path, namespace: str) -> Library:
     return Library("compiler", namespace, function(), handle)
 
 
-def _writable_cache() -> Path:
+def writable_cache() -> Path:
     """The cache folder, or a temporary one where that cannot be written."""
     folder = cache_dir()
     with contextlib.suppress(OSError):

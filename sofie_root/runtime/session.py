@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import InputError, StorageError, ToolchainError
-from sofie_root.storage.weights import write_dat
 
-from .interpreter import Jit, Library, TensorInfo, load_library, process_folder
+from .generated import generated
+from .interpreter import Jit, Library, TensorInfo, load_library
 
 if TYPE_CHECKING:
     from sofie_root.model import Model
@@ -36,17 +36,10 @@ def open_session(model: Model, jit: Jit = "auto") -> Session:
     Raises:
         ToolchainError: the header does not compile, or the self-test fails.
     """
-    header = model.header(weights="dat", standalone=False, inline_user_code=True)
-    weights = None
-    if header.constants:
-        path = process_folder() / f"{header.model_hash.hex()}.dat"
-        if not path.exists():
-            write_dat(path, header.constants, header.model_hash)
-        weights = str(path)
-    session = Session(load_library(header.text, jit=jit), weights)
-    example = model.example
-    if example is not None:
-        session.self_test(example.inputs, example.outputs)
+    made = generated(model)
+    session = Session(load_library(made.text, jit=jit), made.weights)
+    if made.inputs:
+        session.self_test(made.inputs, made.outputs)
     return session
 
 
