@@ -28,11 +28,20 @@ def require_one_dtype(types: Iterable[TensorType]) -> DType:
     return dtypes[0]
 
 
+OTHER_TYPES = {
+    8: "string", 14: "complex64", 15: "complex128", 17: "float8e4m3fn", 18: "float8e4m3fnuz",
+    19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4", 23: "float4e2m1",
+    24: "float8e8m0", 25: "uint2", 26: "int2",
+}  # fmt: skip
+"""What ONNX calls the element types that are not supported."""
+
+
 def as_dtype(number: int) -> DType:
     """The element type with this ONNX number."""
     dtype = DType.from_onnx(number)
     if dtype is None:
-        raise Refuse(f"ONNX element type {number} is not supported")
+        name = OTHER_TYPES.get(number, f"number {number}")
+        raise Refuse(f"element type {name} is not supported")
     return dtype
 
 
