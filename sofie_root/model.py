@@ -25,11 +25,11 @@ from .lowering.schedule import Schedule, schedule
 from .ops.custom import without_reference
 from .passes.pipeline import PassReport, optimise
 from .samples import SIZES, Sample, find_sample
-from .storage import root_file
 from .storage import weights as weights_file
 from .storage.atomic import replacing
 
 if TYPE_CHECKING:
+    from .storage import root_file
     from .check import Arrays, CheckReport
     from .runtime.session import Session
 
@@ -166,6 +166,8 @@ class Model:
         Returns:
             The path.
         """
+        from .storage import root_file  # uproot takes a while to import
+
         root_file.save(self.graph, path, compression)
         return Path(path)
 
@@ -217,6 +219,8 @@ class Model:
             weights_file.write_dat(target.with_suffix(".dat"), header.constants, header.model_hash)
         elif header.constants and weights == "root":
             image = weights_file.dat_bytes(header.constants, header.model_hash)
+            from .storage import root_file
+
             root_file.save(self.graph, target.with_suffix(".root"), weights=image)
         with replacing(target) as temporary:
             temporary.write_text(header.text, encoding="utf-8")
@@ -305,6 +309,8 @@ def load(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) ->
     """
     file = Path(path)
     if file.suffix == ".root":
+        from .storage import root_file
+
         graph = root_file.load(file)
         if dims:
             graph = fix_dims(graph, dims)
