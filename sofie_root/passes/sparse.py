@@ -57,7 +57,7 @@ def _matrix(node: Node, sweep: Sweep) -> npt.NDArray[Any] | None:
 def _picked(matrix: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
     """``[N, d]``: the rows that have a one in each column; None where that is no gain, or not so."""
     rows, columns = matrix.shape
-    if matrix.size == 0 or not np.isin(matrix, (0, 1)).all():
+    if matrix.size == 0 or not ((matrix == 0) | (matrix == 1)).all():
         return None
     ones = np.count_nonzero(matrix, axis=0)
     if ones.min() != ones.max() or ones[0] == 0 or ones[0] * SPARSE > rows:

@@ -23,7 +23,7 @@ import xxhash
 
 from sofie_root.config import VERSION
 from sofie_root.errors import SofieError, StorageError
-from sofie_root.ir import DType, Graph, Refuse, TensorType, verify
+from sofie_root.ir import DType, Graph, Refuse, TensorType, constant_type, infer_types, verify
 
 from .atomic import replacing
 from .description import decode_graph, encode_graph
@@ -112,9 +112,18 @@ def load(path: str | os.PathLike[str]) -> Graph:
             graph.constants[name] = array
         try:
             verify(graph)
+            _retype(graph)
         except Refuse as reason:
             raise StorageError(f"holds a graph that cannot be used: {reason}") from reason
     return graph
+
+
+def _retype(graph: Graph) -> None:
+    """Infers all types again: memory is laid out by them, so those of a file are not trusted."""
+    stated = graph.equalities
+    graph.types |= {name: constant_type(array) for name, array in graph.constants.items()}
+    infer_types(graph)
+    graph.equalities = [*stated, *(e for e in graph.equalities if e not in stated)]
 
 
 def read_weights(path: str | os.PathLike[str]) -> bytes:
