@@ -29,9 +29,9 @@ from .storage import weights as weights_file
 from .storage.atomic import replacing
 
 if TYPE_CHECKING:
-    from .storage import root_file
     from .check import Arrays, CheckReport
     from .runtime.session import Session
+    from .storage import root_file
 
 Array = npt.NDArray[Any]
 
