@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .base import Contender, Job, NotMeasured, Opened
 from .external import lwtnn, upstream_sofie
 from .onnxruntime import onnxruntime
@@ -25,6 +23,5 @@ PEERS: dict[str, Contender] = {
 }
 CONTENDERS = OURS | PEERS
 
-Open = Callable[[Job], Opened]
 
 __all__ = ["CONTENDERS", "OURS", "PEERS", "Contender", "Job", "NotMeasured", "Opened"]
