@@ -17,7 +17,8 @@ from .backends.names import identifier
 from .codegen import header as codegen
 from .config import VERSION
 from .errors import InputError, ModelError
-from .ir import Graph, TensorType, infer_types
+from .ir import Dim, Equality, Graph, Symbol, TensorType, infer_types
+from .ir.dim import Atom, substitute
 from .ir.graph import constant_type, substitute_symbols
 from .lowering.interpret import evaluate
 from .lowering.memory import typical
@@ -329,7 +330,8 @@ def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:
     """The graph with size symbols replaced by numbers.
 
     Raises:
-        ModelError: a name is not a symbol of the graph, or a size is negative.
+        ModelError: a name is not a symbol of the graph, a size is negative, or sizes contradict what
+            the graph demands of them.
     """
     known = {s.name for s in graph.symbols()}
     for name, size in dims.items():
@@ -343,6 +345,13 @@ def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:
     fixed.types = dict(zip(types, substitute_symbols(types.values(), dict(dims)), strict=True))
     fixed.types |= {n: constant_type(a) for n, a in graph.constants.items()}
     infer_types(fixed)
+    sizes: dict[Atom, Dim] = {Symbol(name): size for name, size in dims.items()}
+    for e in graph.equalities:  # a node that demanded one may be gone
+        a, b = substitute(e.a, sizes), substitute(e.b, sizes)
+        if isinstance(a, int) and isinstance(b, int) and a != b:
+            raise ModelError(f"{e.why}: {e.a} is {a} and {e.b} is {b}, they must be equal")
+        if a != b and not any({a, b} == {o.a, o.b} for o in fixed.equalities):
+            fixed.equalities.append(Equality(a, b, e.why))
     return fixed
 
 

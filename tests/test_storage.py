@@ -178,6 +178,12 @@ def test_stored_sizes_must_be_those_that_the_operators_give(tmp_path: Path) -> N
     with pytest.raises(ModelError, match=r"tensor 'z'.*float\[N, 3, 4\].*float\[N, 3, 400\]"):
         root_file.load(tmp_path / "bad.root")
 
+    def fix(document: dict[str, Any]) -> None:
+        next(t for t in document["types"] if t[0] == "z")[2][0] = 400
+
+    rewrite(tmp_path / "m.root", tmp_path / "bad.root", fix)
+    assert root_file.load(tmp_path / "bad.root").types["z"] == graph.types["z"]
+
 
 def set_shape(document: dict[str, Any], shape: list[Any]) -> None:
     next(t for t in document["types"] if t[0] == "w")[2] = shape

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_models import model, node, tensor, value
 
-from sofie_root.errors import InputError
+from sofie_root.errors import InputError, SofieError
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.model import Model
+from sofie_root.model import Model, load
 from sofie_root.runtime.session import Session
 
 FIVE = np.arange(5, dtype=np.float32)
@@ -125,6 +125,16 @@ def test_a_demand_is_checked_once() -> None:
     assert (
         Model(from_proto(proto)).header().text.partition("struct Session")[2].count("check_") == 1
     )
+
+
+def test_fixed_sizes_of_a_root_file_keep_its_demands(tmp_path: Path) -> None:
+    network().save(tmp_path / "m.root")
+    with pytest.raises(SofieError, match=r"Add 'add': .*8.*12"):
+        load(tmp_path / "m.root", dims={"N": 8, "M": 12})
+    fixed = load(tmp_path / "m.root", dims={"N": 8, "K": 3})
+    assert fixed.symbols == ("M", "P")
+    demands = {frozenset((str(e.a), str(e.b))) for e in fixed.graph.equalities}
+    assert demands == {frozenset(("M", "8")), frozenset(("P", "5"))}
 
 
 PROGRAM = """
