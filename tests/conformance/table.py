@@ -89,7 +89,9 @@ def _operators(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Iterable[l
     refusals = _refusals(outcomes)
     for key in sorted(OPERATORS, key=lambda k: (k[0], k[1].lower())):
         cls = OPERATORS[key]
-        summary = " ".join((cls.__doc__ or "").split()).split(" Source:")[0].split(". ")[0].rstrip(".")
+        summary = (
+            " ".join((cls.__doc__ or "").split()).split(" Source:")[0].split(". ")[0].rstrip(".")
+        )
         yield [
             f"**{_name(key)}** {_escaped(summary)}",
             str(cls.since),
