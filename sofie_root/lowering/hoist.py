@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sofie_root.ir.dim import Dim, FloorDiv, Poly, Symbol, as_poly, depends_on, walk
+from sofie_root.ir.dim import (
+    Atom,
+    Dim,
+    FloorDiv,
+    Poly,
+    Symbol,
+    as_poly,
+    depends_on,
+    substitute,
+    walk,
+)
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
@@ -49,7 +59,9 @@ def _hoist(program: Program, loop: Loop, made: list[Loop], decisions: Decisions)
 
     body = visit(loop.body, False)
     if made:
-        decisions.fused.append(f"positions of the gather in {' + '.join(loop.origin)} are stored once")
+        decisions.fused.append(
+            f"positions of the gather in {' + '.join(loop.origin)} are stored once"
+        )
     return body
 
 
@@ -105,6 +117,9 @@ def _store(
         name += "'"
     shape = tuple(v.extent if v.extent is not None else 1 for v in used)
     program.buffers[name] = Buffer(name, DType.INT64, shape)
-    index = tuple(as_poly(v) for v in used)
-    made.append(Loop(name, used, index, Index(DType.INT64, position), None, loop.origin))
-    return Load(DType.INT64, name, index)
+    # Indices of its own: where two extents are equal, the loops may be joined either way.
+    own = tuple(Symbol(f"{name}.i{k}", extent) for k, extent in enumerate(shape))
+    mapping: dict[Atom, Dim] = {v: as_poly(o) for v, o in zip(used, own, strict=True)}
+    value = Index(DType.INT64, substitute(position, mapping))
+    made.append(Loop(name, own, tuple(as_poly(v) for v in own), value, None, loop.origin))
+    return Load(DType.INT64, name, tuple(as_poly(v) for v in used))

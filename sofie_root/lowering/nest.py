@@ -131,7 +131,12 @@ def _insert(body: list[For | Loop], loop: Loop, depth: int) -> bool:
     """Adds the loop to a For of this body (or, below the top, at its end); False: not possible."""
     if depth < len(loop.vars):
         for node in reversed(body):
-            if isinstance(node, For) and node.extent == loop.vars[depth].extent:
+            others = (*loop.vars[:depth], *loop.vars[depth + 1 :])
+            if (
+                isinstance(node, For)
+                and node.extent == loop.vars[depth].extent
+                and node.var not in others
+            ):
                 candidate = _rename(loop, depth, node.var)
                 if _may_share(node, candidate):
                     _insert(node.body, candidate, depth + 1)

@@ -48,7 +48,7 @@ def pointwise_conv_to_matmul(graph: Graph) -> PassResult:
         if not _is_pointwise(node, sweep):
             sweep.keep(node)
             continue
-        wall = _channels_first_neighbour(original, readers, producers)
+        wall = _channels_first_neighbour(original, graph, readers, producers)
         if wall is not None:
             sweep.refuse(node, f"channels stay first: {wall.op.name} {wall.name!r} is near")
             sweep.keep(node)
@@ -78,7 +78,7 @@ def _is_pointwise(node: Node, sweep: Sweep) -> bool:
 
 
 def _channels_first_neighbour(
-    start: Node, readers: dict[str, list[Node]], producers: dict[str, Node]
+    start: Node, graph: Graph, readers: dict[str, list[Node]], producers: dict[str, Node]
 ) -> Node | None:
     """An operator that wants channels first, reached through operators that do not care."""
     seen = {start.outputs}
@@ -88,20 +88,19 @@ def _channels_first_neighbour(
         if node.outputs in seen:
             continue
         seen.add(node.outputs)
-        if node.op.name in CHANNELS_FIRST or _has_window(node):
+        if node.op.name in CHANNELS_FIRST or _has_window(node, graph):
             return node
         if node.op.name not in WALLS:
             waiting += _around(node, readers, producers)
     return None
 
 
-def _has_window(node: Node) -> bool:
+def _has_window(node: Node, graph: Graph) -> bool:
     """Whether a convolution reads more than one point, or channels in groups."""
     if node.op.name != "Conv":
         return False
-    values = node.op.attributes()
-    shape = values["kernel_shape"] or ()
-    return any(k != 1 for k in shape) or values["group"] != 1
+    window = graph.types[str(node.inputs[1])].shape[2:]
+    return any(k != 1 for k in window) or node.op.attributes()["group"] != 1
 
 
 def _around(
