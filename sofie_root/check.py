@@ -376,7 +376,7 @@ def _onnxruntime(model: Model) -> _Reference:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     # Its exceptions have no common base but Exception.
     except Exception as error:
-        if custom := [n.op.name for n in model.graph.nodes if n.op.is_custom]:
+        if custom := [n.op.name for n in model.graph.all_nodes() if n.op.is_custom]:
             named = ", ".join(dict.fromkeys(custom))
             return _interpreter(model, f"The model has operators of yours ({named})")
         raise SofieError(

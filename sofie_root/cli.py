@@ -19,7 +19,6 @@ from .errors import SofieError, UnsupportedError
 
 if TYPE_CHECKING:
     from .codegen.header import WeightsKind
-    from .ir import Graph, Node
     from .lowering.schedule import Schedule
     from .model import InspectReport, Model
 
@@ -80,6 +79,14 @@ examples:
   sofie-root check tagger.onnx --inputs events.npz --outputs scores.npz
   sofie-root check tagger.onnx --jit compiler      with the C++ compiler instead of ROOT's cling
   sofie-root check tagger.root --reference interpreter"""
+
+BENCH = """\
+Times a model in sofie_root (compiled by the C++ compiler and by cling) and in ONNX Runtime, interleaved
+on one core, and checks that they agree.
+
+examples:
+  sofie-root bench tagger.onnx --dim N=1
+  python -m rootbench --help                      everything else that can be measured"""
 
 CONFIG = """\
 Prints where the C++ side of sofie_root is installed.
@@ -227,6 +234,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_check)
 
+    bench = command("bench", "time it on this machine", BENCH, dims)
+    bench.set_defaults(run=_bench)
+
     place = command("config", "where the C++ headers are", CONFIG)
     choice = place.add_mutually_exclusive_group(required=True)
     choice.add_argument("--incdir", action="store_true", help="folder for the compiler's -I")
@@ -234,6 +244,15 @@ def _parser() -> argparse.ArgumentParser:
     choice.add_argument("--version", action="store_true", help="version of sofie_root")
     place.set_defaults(run=_config)
     return parser
+
+
+def _bench(options: argparse.Namespace) -> int:
+    try:
+        from rootbench.__main__ import main as bench
+    except ImportError as error:
+        raise SofieError(f"needs {error.name}; install it with pip install 'sofie_root[bench]'") from None
+    dims = [word for name, size in options.dims.items() for word in ("--dim", f"{name}={size}")]
+    return int(bench(["--models", str(options.model), *dims]))
 
 
 def _config(options: argparse.Namespace) -> int:
@@ -302,7 +321,7 @@ def _inspect(options: argparse.Namespace) -> int:
         ("", "name", "dtype", "shape"),
         [(kind, name, str(t.dtype), _shape(t.shape)) for kind, name, t in tensors],
     )
-    counts = Counter(node.op.name for node in _all_nodes(model.graph))
+    counts = Counter(node.op.name for node in model.graph.all_nodes())
     operators = [(name, str(count)) for name, count in sorted(counts.items())]
     inside = counts.total() - len(model.graph.nodes)
     _table(
@@ -337,15 +356,6 @@ def _programs(title: str, schedule: Schedule) -> Iterator[tuple[str, Schedule]]:
         for k, body in enumerate(bodies):
             kind = ("then", "else")[k] if len(bodies) == 2 else "body"
             yield from _programs(f"{kind} of {name.removesuffix('.results')}", body)
-
-
-def _all_nodes(graph: Graph) -> Iterator[Node]:
-    """The nodes of a graph and of the bodies of its control flow."""
-    for node in graph.nodes:
-        yield node
-        for value in node.op.attributes().values():
-            if hasattr(value, "nodes"):
-                yield from _all_nodes(value)
 
 
 def _facts(report: InspectReport) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,14 @@ class Graph:
     def producers(self) -> dict[str, Node]:
         """The node that writes each value (inputs and constants have none)."""
         return {out: node for node in self.nodes for out in node.outputs if out is not None}
+
+    def all_nodes(self) -> Iterator[Node]:
+        """The nodes of this graph, each followed by those of the graphs among its attributes."""
+        for node in self.nodes:
+            yield node
+            for value in node.op.attributes().values():
+                if isinstance(value, Graph):
+                    yield from value.all_nodes()
 
     def use_counts(self) -> Counter[str]:
         """How often each value is read, by nodes and as graph output."""

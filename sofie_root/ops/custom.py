@@ -139,14 +139,8 @@ def _is_plain(value: Any) -> bool:
 
 def without_reference(graph: Graph) -> list[str]:
     """Names of the operators of a graph that NumPy cannot compute."""
-    names: list[str] = []
-    for node in graph.nodes:
-        if isinstance(node.op, CppOp) and not node.op.has_reference():
-            names.append(node.op.name)
-        for value in node.op.attributes().values():
-            if isinstance(value, Graph):
-                names += without_reference(value)
-    return list(dict.fromkeys(names))
+    ops = [n.op for n in graph.all_nodes() if isinstance(n.op, CppOp) and not n.op.has_reference()]
+    return list(dict.fromkeys(op.name for op in ops))
 
 
 __all__ = ["CppOp", "without_reference"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from sofie_root.storage.atomic import replacing
 from sofie_root.storage.description import encode_graph
 from sofie_root.storage.weights import write_dat
 
-from .interpreter import writable_cache
+from .interpreter import process_folder, writable_cache
 
 if TYPE_CHECKING:
     from sofie_root.ir import Graph
@@ -52,8 +52,12 @@ class Generated:
 
 def generated(model: Model) -> Generated:
     """The header of a model, from the cache where it is known already."""
-    folder = writable_cache() / "generated" / _key(model.graph)
-    found = _read(folder, model)
+    if any(node.op.is_custom for node in model.graph.all_nodes()):
+        # A user's operator may depend on anything, so nothing is kept.
+        folder, found = Path(tempfile.mkdtemp(dir=process_folder())), None
+    else:
+        folder = writable_cache() / "generated" / _key(model.graph)
+        found = _read(folder, model)
     if found is None:
         header = model.header(weights="dat", standalone=False, inline_user_code=True)
         _write(folder, header, model.example)
@@ -69,9 +73,6 @@ def _key(graph: Graph) -> str:
     for name, array in graph.constants.items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
-    for operator in {type(node.op) for node in graph.nodes}:
-        if not operator.__module__.startswith("sofie_root."):  # a user's code may change
-            digest.update(Path(inspect.getfile(operator)).read_bytes())
     return digest.hexdigest()
 
 
