@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.codegen.header import WeightsKind
 from sofie_root.config import include_dir
 from sofie_root.ir.dim import Symbol
 from sofie_root.model import Model
