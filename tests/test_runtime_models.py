@@ -117,9 +117,10 @@ def test_weights_of_another_model(model: sofie_root.Model, jit: Engine, tmp_path
 
 
 def test_a_wrong_number_is_an_exception(
-    model: sofie_root.Model, monkeypatch: pytest.MonkeyPatch
+    model: sofie_root.Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The self-test compares with the model's own example."""
+    monkeypatch.setenv("SOFIE_ROOT_CACHE", str(tmp_path))  # where no example is kept yet
     example = model.example
     assert example is not None
     wrong = replace(example, outputs={name: value + 1 for name, value in example.outputs.items()})
