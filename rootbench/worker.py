@@ -121,15 +121,23 @@ def probe(job: Job, contender: str) -> Result:
     }
 
 
+SATURATED = 1e-3
+"""Size of an output below which differences count absolutely."""
+
+
 def compare(opened: Opened, job: Job) -> dict[str, float]:
-    """Largest difference of each output to the expected one, relative to the output's largest value."""
+    """Largest difference of each output to the expected one, relative to the output's largest value.
+
+    Outputs below ``SATURATED`` are compared to that: a sigmoid far out says nothing relative.
+    """
     found = opened.outputs()
     result = {}
     for name, expected in job.expected.items():
         how_far = difference(expected, found[name])
         if how_far.problem:
             raise timing.BenchError(f"output {name}: {how_far.problem}")
-        result[name] = how_far.max_rel
+        largest = how_far.max_abs / how_far.max_rel if how_far.max_rel else 1.0
+        result[name] = how_far.max_abs / max(largest, SATURATED)
     return result
 
 

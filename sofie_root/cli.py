@@ -250,9 +250,12 @@ def _bench(options: argparse.Namespace) -> int:
     try:
         from rootbench.__main__ import main as bench
     except ImportError as error:
-        raise SofieError(f"needs {error.name}; install it with pip install 'sofie_root[bench]'") from None
-    dims = [word for name, size in options.dims.items() for word in ("--dim", f"{name}={size}")]
-    return int(bench(["--models", str(options.model), *dims]))
+        raise SofieError(
+            f"needs {error.name}; install it with pip install 'sofie_root[bench]'"
+        ) from None
+    dims = [f"{name}={size}" for name, size in _sizes(options).items()]
+    results = ["--output", "sofie-root-bench"]
+    return int(bench(["--models", options.model, *results, *(["--dim", *dims] if dims else [])]))
 
 
 def _config(options: argparse.Namespace) -> int:
