@@ -52,8 +52,7 @@ int main() {
   run<Conv<512, 2048, 1, 1, 0>>("512 -> 2048, 1x1, 7", 7);
   run<Conv<64, 64, 3, 1, 1, 64>>("64 depthwise, 3x3, 56", 56);
   std::vector<float> x(64 * 112 * 112, 1.f), y(64 * 56 * 56);
-  bench::time("max pool 3x3 / 2, 64 x 112", 0., [&] {
-    sofie::max_pool<Pool>(64, {112, 112}, {56, 56}, x.data(), y.data());
-  });
+  bench::time("max pool 3x3 / 2, 64 x 112", 0.,
+              [&] { sofie::max_pool<Pool>(64, {112, 112}, {56, 56}, x.data(), y.data()); });
   return 0;
 }

@@ -53,8 +53,7 @@ void measure(const char* name, std::uint32_t step, double limit, F f, R referenc
 }  // namespace
 
 #define SOFIE_MEASURE(name, limit, ...) \
-  measure(                              \
-      #name, step, limit, [](auto x) SOFIE_INLINE { return sofie::name(x); }, __VA_ARGS__)
+  measure(#name, step, limit, [](auto x) SOFIE_INLINE { return sofie::name(x); }, __VA_ARGS__)
 
 int main(int argc, char** argv) {
   const auto step = static_cast<std::uint32_t>(argc > 1 ? std::atoi(argv[1]) : 31);
