@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -167,25 +168,25 @@ def _source(case: Case) -> tuple[tuple[str, str], ...]:
 def _uses(graph: Graph) -> tuple[Use, ...]:
     forms: dict[str, set[str]] = {}
     for statement in lower(graph).statements:
-        form = "sizes"
         if isinstance(statement, Kernel):
             form = f"kernel {statement.spec.name}"
+            written = next((o for o in statement.outputs if o is not None), "")
         elif isinstance(statement, Loop):
             form = "view" if statement.is_view else "loop"
-        for origin in getattr(statement, "origin", ()):
-            forms.setdefault(origin, set()).add(form)
+            written = statement.output
+        else:
+            continue
+        # A buffer is named after the node's first output, with a number where there are several.
+        forms.setdefault(written, set()).add(form)
+        forms.setdefault(re.sub(r"\.\d+$", "", written), set()).add(form)
     found = []
     for node in graph.nodes:
-        names = [i for i in node.inputs if i is not None] or [o for o in node.outputs if o]
+        outputs = [o for o in node.outputs if o is not None]
+        names = [i for i in node.inputs if i is not None] or outputs
         dtypes = frozenset(str(graph.types[n].dtype) for n in names)
-        origins = node.origin or (node.name,)
-        shown = forms.get(origins[0], set()) if len(_nodes_of(graph, origins)) == 1 else set()
-        found.append(Use((node.op.domain, node.op.name), dtypes, frozenset(shown)))
+        shown = frozenset(forms.get(outputs[0], set())) if outputs else frozenset()
+        found.append(Use((node.op.domain, node.op.name), dtypes, shown))
     return tuple(found)
-
-
-def _nodes_of(graph: Graph, origins: tuple[str, ...]) -> list[str]:
-    return [n.name for n in graph.nodes if (n.origin or (n.name,)) == origins]
 
 
 def _is_dynamic(case: Case) -> bool:

@@ -16,7 +16,7 @@ class Use:
     Attributes:
         operator: ``(domain, name)``.
         dtypes: element types of its inputs (of its outputs where it has none).
-        forms: what it was lowered to: ``loop``, ``view``, ``kernel NAME``, ``sizes``.
+        forms: what it was lowered to: ``loop``, ``view``, ``kernel NAME``.
     """
 
     operator: tuple[str, str]

@@ -177,9 +177,8 @@ LOCAL = frozenset({("", "If"), ("", "Loop"), ("", "Scan")})
 
 
 def _ordered(forms: set[str]) -> list[str]:
-    """Loops first; views and sizes are named only where nothing else is."""
-    strong = {f for f in forms if f not in ("view", "sizes")}
-    return sorted(strong, key=lambda f: (f != "loop", f)) or sorted(forms - {"sizes"})
+    """Loops first; views are named only where nothing else is."""
+    return sorted(forms - {"view"}, key=lambda f: (f != "loop", f)) or sorted(forms)
 
 
 def _refusals(outcomes: Iterable[Outcome]) -> dict[str, Counter[str]]:
