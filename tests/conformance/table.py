@@ -184,7 +184,7 @@ def _ordered(forms: set[str]) -> list[str]:
 def _refusals(outcomes: Iterable[Outcome]) -> dict[str, Counter[str]]:
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:
-        for operator, reason in set(outcome.refused):
+        for operator, reason in dict.fromkeys(outcome.refused):
             found[operator][reason] += 1
     return found
 
