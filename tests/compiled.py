@@ -19,9 +19,9 @@ from sofie_root.model import Model
 
 Array = npt.NDArray[Any]
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
-FLAGS = ("-std=c++17", "-O1", "-march=native", "-shared", "-fPIC", *WARNINGS)
-GNU_FLAGS = ("-fno-gnu-unique",)
-"""Namespaces repeat from library to library; their inline variables must not be merged by the loader."""
+FLAGS = ("-std=c++17", "-O1", "-march=native", "-shared", "-fPIC", "-fvisibility=hidden", *WARNINGS)
+"""Namespaces repeat from library to library and must not be merged by the loader, hence hidden: ROOT
+opens every library of the process again for all to see."""
 
 
 class Compiled:
@@ -48,15 +48,14 @@ class Compiled:
         digest = hashlib.sha256((source + compiler + " ".join(flags)).encode()).hexdigest()[:16]
         path, library = folder / f"cases_{digest}.cpp", folder / f"cases_{digest}.so"
         path.write_text(source)
-        extra = GNU_FLAGS if "g++" in compiler and "clang" not in compiler else ()
-        command = [compiler, *flags, *extra, f"-I{include_dir()}", str(path), "-o", str(library)]
+        command = [compiler, *flags, f"-I{include_dir()}", str(path), "-o", str(library)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise AssertionError(f"{' '.join(command)}\n{done.stderr[:8000]}")
         self.library = ctypes.CDLL(os.fspath(library), mode=os.RTLD_LOCAL | os.RTLD_NOW)
 
     def _source(self, folder: Path, weights: Literal["dat", "embedded"]) -> str:
-        parts = []
+        parts = ['#define VISIBLE __attribute__((visibility("default")))']
         for k, model in enumerate(self.models):
             path = folder / f"case_{k}.hxx"
             model.generate(path, weights, standalone=False, namespace=f"case_{k}")
@@ -87,7 +86,7 @@ static std::vector<char> out[{count}];
 static std::vector<std::size_t> shape[{count}];
 static std::string error;
 }}
-extern "C" const char* run_{k}(const std::size_t* dims, const void* const* in) {{
+extern "C" VISIBLE const char* run_{k}(const std::size_t* dims, const void* const* in) {{
   using namespace entry_{k};
   static_cast<void>(dims);
   static_cast<void>(in);
@@ -101,9 +100,9 @@ extern "C" const char* run_{k}(const std::size_t* dims, const void* const* in) {
   }}
   return nullptr;
 }}
-extern "C" const char* data_{k}(std::size_t n) {{ return entry_{k}::out[n].data(); }}
-extern "C" std::size_t rank_{k}(std::size_t n) {{ return entry_{k}::shape[n].size(); }}
-extern "C" std::size_t dim_{k}(std::size_t n, std::size_t a) {{ return entry_{k}::shape[n][a]; }}
+extern "C" VISIBLE const char* data_{k}(std::size_t n) {{ return entry_{k}::out[n].data(); }}
+extern "C" VISIBLE std::size_t rank_{k}(std::size_t n) {{ return entry_{k}::shape[n].size(); }}
+extern "C" VISIBLE std::size_t dim_{k}(std::size_t n, std::size_t a) {{ return entry_{k}::shape[n][a]; }}
 """
 
     def run(self, k: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
