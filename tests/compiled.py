@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,9 @@ from sofie_root.model import Model
 Array = npt.NDArray[Any]
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 FLAGS = ("-std=c++17", "-O1", "-march=native", "-shared", "-fPIC", "-fvisibility=hidden", *WARNINGS)
-"""Namespaces repeat from library to library and must not be merged by the loader, hence hidden: ROOT
-opens every library of the process again for all to see."""
+_SERIAL = itertools.count()
+"""Each library has namespaces of its own: ROOT opens all libraries of the process again for all to see,
+and the loader would merge what has one name, ``std::make_shared`` of two Weights for example."""
 
 
 class Compiled:
@@ -44,6 +46,7 @@ class Compiled:
         weights: Literal["dat", "embedded"] = "embedded",
     ) -> None:
         self.models = list(models)
+        self.prefix = f"case_{next(_SERIAL)}"
         source = self._source(folder, weights)
         digest = hashlib.sha256((source + compiler + " ".join(flags)).encode()).hexdigest()[:16]
         path, library = folder / f"cases_{digest}.cpp", folder / f"cases_{digest}.so"
@@ -58,13 +61,12 @@ class Compiled:
         parts = ['#define VISIBLE __attribute__((visibility("default")))']
         for k, model in enumerate(self.models):
             path = folder / f"case_{k}.hxx"
-            model.generate(path, weights, standalone=False, namespace=f"case_{k}")
+            model.generate(path, weights, standalone=False, namespace=f"{self.prefix}_{k}")
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             parts += [f'#include "{path}"  // {digest}', self._entry(k, model)]
         return "\n".join([*parts, ""])
 
-    @staticmethod
-    def _entry(k: int, model: Model) -> str:
+    def _entry(self, k: int, model: Model) -> str:
         buffers = model.schedule.program.buffers
         sizes = [f"dims[{n}]" for n in range(len(model.symbols))]
         ins = [
@@ -91,7 +93,7 @@ extern "C" VISIBLE const char* run_{k}(const std::size_t* dims, const void* cons
   static_cast<void>(dims);
   static_cast<void>(in);
   try {{
-    static case_{k}::Session session;
+    static {self.prefix}_{k}::Session session;
     auto result = {call};
 {keep}
   }} catch (const std::exception& e) {{
