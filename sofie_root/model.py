@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import frontends, ops
 from .backends.names import identifier
 from .codegen import header as codegen
 from .config import VERSION
@@ -21,7 +20,6 @@ from .ir import Dim, Equality, Graph, Symbol, TensorType, infer_types
 from .ir.dim import Atom, substitute
 from .ir.graph import constant_type, substitute_symbols
 from .lowering.interpret import evaluate
-from .lowering.memory import typical
 from .lowering.schedule import Schedule, schedule
 from .ops.custom import without_reference
 from .passes.pipeline import PassReport, optimise
@@ -353,6 +351,3 @@ def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:
         if a != b and not any({a, b} == {o.a, o.b} for o in fixed.equalities):
             fixed.equalities.append(Equality(a, b, e.why))
     return fixed
-
-
-__all__ = ["InspectReport", "Model", "frontends", "load", "ops", "typical"]

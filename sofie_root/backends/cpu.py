@@ -16,6 +16,7 @@ from sofie_root.ir.dim import (
     at_least,
     depends_on,
     floordiv,
+    linear,
     product,
     size_symbols,
     substitute,
@@ -26,7 +27,7 @@ from sofie_root.lowering.nest import For, Nest
 from sofie_root.lowering.schedule import Schedule
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
-from sofie_root.program.expr import Call, Expr, Load
+from sofie_root.program.expr import Expr, Load
 from sofie_root.program.program import (
     Bind,
     Check,
@@ -197,8 +198,6 @@ class CpuPrinter:
             return [f"const auto {name} = {value};"]
         at = loop.index[0]
         if scope.lanes is not None:
-            from sofie_root.ir.dim import linear
-
             parts = linear(at, scope.lanes[0])
             assert parts is not None
             where = text.pointer(name, parts[1], scope.scalar())
@@ -551,8 +550,6 @@ def _collapse_reduction(
 
 def _vector_over(node: For, scope: Scope) -> bool:
     """Whether the loops of this innermost For run over vectors of its variable."""
-    from sofie_root.ir.dim import linear
-
     profit = False
     for loop in node.body:
         assert isinstance(loop, Loop)
@@ -572,6 +569,3 @@ def _vector_over(node: For, scope: Scope) -> bool:
                 return False
             profit = True
     return profit
-
-
-__all__ = ["Call", "CpuPrinter"]

@@ -19,13 +19,11 @@ from sofie_root.ir.dim import (
     FloorDiv,
     Max,
     Min,
-    Poly,
     Symbol,
     as_poly,
     at_least,
     depends_on,
     linear,
-    substitute,
 )
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
@@ -315,21 +313,3 @@ def hoist(e: Expr, scope: Scope, fresh: str) -> tuple[list[str], Scope]:
             lines.append(f"const auto {name} = {expression(x, inner)};")
             inner.hoisted[x] = name
     return lines, inner
-
-
-__all__ = [
-    "Poly",
-    "Scope",
-    "as_poly",
-    "dim",
-    "expression",
-    "extent",
-    "flat",
-    "hoist",
-    "literal",
-    "plain",
-    "pointer",
-    "strides",
-    "substitute",
-    "vectorises",
-]

@@ -11,7 +11,7 @@ from sofie_root.program.builder import flat_index, reshape_index
 from sofie_root.program.expr import Acc, Call, Expr, Index, Load
 from sofie_root.program.program import Epilogue, Kernel, Loop, Program
 
-from .inline import Decisions, reads, remove_dead, writes
+from .inline import Decisions, dim_reads, reads, remove_dead
 
 MAX_EPILOGUE = 80
 """Nodes of an epilogue expression; beyond it the accumulators spill out of registers."""
@@ -140,9 +140,7 @@ def _as_index(v: Symbol) -> Dim:
 
 
 def _cell_reads(d: Dim) -> set[str]:
-    from .inline import _dim_reads
-
-    return _dim_reads((d,))
+    return dim_reads((d,))
 
 
 def _vectorises(body: Expr) -> bool:
@@ -154,6 +152,3 @@ def _vectorises(body: Expr) -> bool:
     if isinstance(body, Load) and body.dtype is DType.BOOL:
         return False
     return all(_vectorises(c) for c in body.children())
-
-
-__all__ = ["fuse_epilogues", "writes"]

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
-from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, at_least, linear, product, single_atom
-from sofie_root.ir.dtype import DType
+from sofie_root.ir.dim import (
+    Atom,
+    Dim,
+    Symbol,
+    at_least,
+    depends_on,
+    linear,
+    product,
+    single_atom,
+    walk,
+)
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
 from sofie_root.program.program import (
@@ -62,9 +71,7 @@ def reads(statement: Statement) -> set[str]:
     """Buffers that a statement reads."""
     if isinstance(statement, Loop):
         found = {load.buffer for load in ex.loads(statement.body)}
-        return found | _dim_reads(
-            (*statement.index, *(v.extent or 0 for v in _all_vars(statement)))
-        )
+        return found | dim_reads((*statement.index, *(v.extent or 0 for v in _all_vars(statement))))
     if isinstance(statement, Kernel):
         found = {operand.buffer for operand in statement.inputs}
         for arg in statement.args:
@@ -96,9 +103,8 @@ def _all_vars(loop: Loop) -> tuple[Symbol, ...]:
     return loop.vars + (loop.reduction.vars if loop.reduction else ())
 
 
-def _dim_reads(dims: tuple[Dim, ...]) -> set[str]:
-    from sofie_root.ir.dim import walk
-
+def dim_reads(dims: tuple[Dim, ...]) -> set[str]:
+    """Buffers that are read inside index expressions."""
     return {
         load.buffer
         for d in dims
@@ -319,24 +325,8 @@ def _strided(program: Program, view: Loop, operand: Operand) -> Operand | None:
         strides.append(parts[0])
         flat = parts[1]
     for v in view.vars:
-        if any(_mentions(s, v) for s in (*strides, flat)):
+        if any(depends_on(s, v) for s in (*strides, flat)):
             return None
-    if _dim_reads((flat, *strides)) or not all(at_least(d, 0) for d in (flat, *strides)):
+    if dim_reads((flat, *strides)) or not all(at_least(d, 0) for d in (flat, *strides)):
         return None
     return Operand(load.buffer, operand.shape, flat, tuple(strides))
-
-
-def _mentions(d: Dim, v: Symbol) -> bool:
-    from sofie_root.ir.dim import depends_on
-
-    return depends_on(d, v)
-
-
-def index_of(var: Symbol) -> Dim:
-    """The index expression that is just this variable."""
-    return as_poly(var)
-
-
-def is_vector_dtype(dtype: DType) -> bool:
-    """Whether loops over this dtype are written with SIMD vectors."""
-    return dtype is DType.FLOAT

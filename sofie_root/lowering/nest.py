@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom
+from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom, substitute
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
 from sofie_root.program.program import (
@@ -17,11 +17,10 @@ from sofie_root.program.program import (
     Kernel,
     Loop,
     Program,
-    Reduction,
     Repeat,
 )
 
-from .inline import Decisions, reads, writes
+from .inline import Decisions, dim_reads, reads, writes
 
 STACK_ELEMENTS = 1024
 """Row temporaries up to this many elements live on the stack, larger ones in the arena."""
@@ -151,8 +150,6 @@ def _insert(body: list[For | Loop], loop: Loop, depth: int) -> bool:
 
 def _rename(loop: Loop, depth: int, var: Symbol) -> Loop:
     mapping: dict[Atom, Dim] = {loop.vars[depth]: as_poly(var)}
-    from sofie_root.ir.dim import substitute
-
     return replace(
         loop,
         vars=(*loop.vars[:depth], var, *loop.vars[depth + 1 :]),
@@ -171,11 +168,9 @@ def _may_share(node: For, loop: Loop) -> bool:
                 for w, r in zip(writer.index, load.index, strict=True)
             ):
                 return False
-    from .inline import _dim_reads
-
-    outside = _dim_reads(tuple(v.extent or 0 for v in loop.vars))
+    outside = dim_reads(tuple(v.extent or 0 for v in loop.vars))
     if loop.reduction:
-        outside |= _dim_reads(tuple(v.extent or 0 for v in loop.reduction.vars))
+        outside |= dim_reads(tuple(v.extent or 0 for v in loop.reduction.vars))
     return not outside & set(written)
 
 
@@ -245,6 +240,3 @@ def _reindex(body: list[For | Loop], name: str, keep: list[int]) -> None:
             continue
         index = tuple(node.index[a] for a in keep) if node.output == name else node.index
         body[k] = replace(node, index=index, body=ex.map_loads(node.body, read))
-
-
-__all__ = ["For", "Nest", "Reduction", "Step", "build"]

@@ -6,14 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from sofie_root.ir import Graph
-from sofie_root.ir.dim import Dim, Symbol, size_symbols
-from sofie_root.program import expr as ex
+from sofie_root.ir.dim import Dim, Symbol, as_poly
 from sofie_root.program.expr import Load
 from sofie_root.program.program import (
-    Bind,
     Branch,
     Buffer,
-    Check,
     Kernel,
     Loop,
     Program,
@@ -151,8 +148,6 @@ def _copy(program: Program, public: str, source: Buffer) -> str:
     program.buffers[name] = Buffer(name, source.dtype, source.shape)
     variables = tuple(Symbol(f"{name}.c{axis}", d) for axis, d in enumerate(source.shape) if d != 1)
     rest = iter(variables)
-    from sofie_root.ir.dim import as_poly
-
     index: tuple[Dim, ...] = tuple(0 if d == 1 else as_poly(next(rest)) for d in source.shape)
     program.statements.append(
         Loop(
@@ -202,6 +197,3 @@ def _lifetimes(
         for name, buffer in program.buffers.items()
         if buffer.kind == "arena" and name in first
     ]
-
-
-__all__ = ["Bind", "Check", "Schedule", "ex", "schedule", "size_symbols"]

@@ -370,7 +370,6 @@ class Program:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
-    input_names: tuple[str, ...] = ()
 
     def constant(self, buffer: str) -> Array | None:
         """The array of a constant buffer, else None."""
