@@ -15,9 +15,10 @@ from onnx import FunctionProto, ModelProto, TypeProto, ValueInfoProto
 from sofie_root.errors import InputError, ModelError
 from sofie_root.ir import Dim, DType, Graph, Refuse, TensorType, symbol
 
-from .onnx_importer import FunctionKey, Importer, Scope
+from .onnx_importer import Importer
 from .onnx_node import NEWEST_OPSET, normal_domain
 from .onnx_order import initializers
+from .onnx_scope import FunctionKey, Scope
 from .onnx_tensors import TensorReader, type_name
 
 

@@ -15,7 +15,8 @@ from sofie_root.ops.control import If, Loop, Scan, is_state_symbol, state_symbol
 from .onnx_node import RawNode
 
 if TYPE_CHECKING:
-    from .onnx_importer import Importer, Scope
+    from .onnx_importer import Importer
+    from .onnx_scope import Scope
 
 MAX_UNROLLED = 64
 """A loop whose states change their rank is written out up to this many iterations."""

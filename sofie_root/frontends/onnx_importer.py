@@ -8,10 +8,9 @@ translated is collected, and named in one error at the end.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
@@ -33,7 +32,6 @@ from sofie_root.ir.types import MAX_KNOWN_VALUES
 from sofie_root.passes.fold import evaluate_node, known_array
 
 from .onnx_control import import_control
-from .onnx_ml import FUNCTIONS as ML_FUNCTIONS
 from .onnx_ml import ml_function
 from .onnx_node import (
     NEWEST_OPSET,
@@ -47,11 +45,9 @@ from .onnx_node import (
     schema_function,
 )
 from .onnx_order import first_output, initializers, topological
+from .onnx_scope import FunctionKey, Names, Scope
 from .onnx_tensors import Array, TensorReader, type_name
-from .onnx_upgrade import RENAMED, upgrade
-
-FunctionKey: TypeAlias = tuple[str, str, str]
-"""Domain, name and overload of a function."""
+from .onnx_upgrade import can_translate, unknown_operator, upgrade
 
 MAX_NODES = 1_000_000
 MAX_CALLS = 64
@@ -62,41 +58,6 @@ WITHOUT_EFFECT = frozenset({("BatchNormalization", "momentum"), ("Dropout", "see
 
 _MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 """What an operator's ``infer`` may stumble over when attributes make no sense."""
-
-
-@dataclass(slots=True)
-class Scope:
-    """The names that are visible inside a graph, a function body or a branch.
-
-    Attributes:
-        values: ONNX name to graph value; None for an omitted input of a function.
-        tensors: initialisers that nothing has read yet.
-        names: graph value that an ONNX name shall get when it is written.
-        opsets: opset version per domain.
-        attributes: values of the attributes of the function that is being expanded.
-        prefix: put before the names of nodes and values inside functions and branches.
-        origin: the model's node that is being expanded, None in the model's own graph.
-        calls: functions being expanded, to find recursion.
-        parent: the enclosing scope of a branch.
-        captures: whether the parent belongs to the graph around this one, so that what is read from
-            there becomes an input.
-    """
-
-    opsets: Mapping[str, int]
-    values: dict[str, str | None] = field(default_factory=dict)
-    tensors: dict[str, TensorProto | SparseTensorProto] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    prefix: str = ""
-    origin: str | None = None
-    calls: tuple[FunctionKey, ...] = ()
-    parent: Scope | None = None
-    captures: bool = False
-
-    def has(self, name: str) -> bool:
-        """Whether the name is known here or in an enclosing scope."""
-        here = name in self.values or name in self.tensors
-        return here or (self.parent is not None and self.parent.has(name))
 
 
 class Importer:
@@ -125,8 +86,8 @@ class Importer:
         self.unknown: set[str] = set()
         self._aliases: dict[str, str] = {}
         self._equalities: dict[Equality, None] = {}
-        self._values = _Names()
-        self._node_names = _Names()
+        self._values = Names()
+        self._node_names = Names()
         self._named: set[str] = set()
         self._count = 0
 
@@ -610,30 +571,6 @@ class Importer:
             waiting += [(node, name) for node in inner]
 
 
-class _Names:
-    """Names that are taken, and new ones that are not."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-        self._serials: Counter[str] = Counter()
-
-    def fresh(self, name: str) -> str:
-        """The name, or the name with a number behind it."""
-        return self._take(name) if name not in self.taken else self.numbered(name, 1)
-
-    def numbered(self, stem: str, first: int = 0) -> str:
-        """The stem with the next free number behind it."""
-        serial = max(self._serials[stem], first)
-        while f"{stem}_{serial}" in self.taken:
-            serial += 1
-        self._serials[stem] = serial + 1
-        return self._take(f"{stem}_{serial}")
-
-    def _take(self, name: str) -> str:
-        self.taken.add(name)
-        return name
-
-
 @dataclass(frozen=True, slots=True)
 class _Emitter:
     """What the upgrade may do to the graph; see :class:`~.onnx_upgrade.Emitter`."""
@@ -660,28 +597,3 @@ class _Emitter:
         origin = node.name if self.scope.origin is None else self.scope.origin
         importer._add(made, dataclasses.replace(self.scope, origin=origin))
         return output
-
-
-def can_translate(domain: str, op_type: str) -> bool:
-    """Whether there is an operator class, or a function body in ONNX's definition."""
-    if (domain, op_type) in OPERATORS or (domain, op_type) == ("", "Constant"):
-        return True
-    if not domain and op_type in RENAMED:
-        return True
-    if domain == "ai.onnx.ml" and op_type in ML_FUNCTIONS:
-        return True
-    schema = newest_schema(domain, op_type)
-    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
-
-
-def unknown_operator(node: RawNode) -> str:
-    """Why an operator without class and without function body is refused."""
-    if newest_schema(node.domain, node.op_type) is None:
-        if not node.domain:
-            return "is not an operator of ONNX that is known here"
-        return (
-            f"is not an operator of domain {node.domain!r} that is known here; if it is yours, "
-            f"register a class for it before loading: @sofie_root.operator({node.op_type!r}, "
-            f"domain={node.domain!r})"
-        )
-    return "this operator is not supported"

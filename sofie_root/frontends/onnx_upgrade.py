@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import ModelError
-from sofie_root.ir import Refuse, TensorType
+from sofie_root.ir import OPERATORS, Refuse, TensorType
 
-from .onnx_node import RawNode, schema_of
+from .onnx_ml import FUNCTIONS as ML_FUNCTIONS
+from .onnx_node import RawNode, newest_schema, schema_of
 
 OLDEST_OPSET = 7
 """Nodes of older models are accepted where they mean the same, or where an adapter knows better."""
@@ -323,3 +324,28 @@ def _recurrent(node: RawNode, emitter: Emitter) -> RawNode:
     if not np.array_equal(array, whole):
         return node
     return node.with_input(4, emitter.constant(whole, f"{node.name}/lengths"))
+
+
+def can_translate(domain: str, op_type: str) -> bool:
+    """Whether there is an operator class, or a function body in ONNX's definition."""
+    if (domain, op_type) in OPERATORS or (domain, op_type) == ("", "Constant"):
+        return True
+    if not domain and op_type in RENAMED:
+        return True
+    if domain == "ai.onnx.ml" and op_type in ML_FUNCTIONS:
+        return True
+    schema = newest_schema(domain, op_type)
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def unknown_operator(node: RawNode) -> str:
+    """Why an operator without class and without function body is refused."""
+    if newest_schema(node.domain, node.op_type) is None:
+        if not node.domain:
+            return "is not an operator of ONNX that is known here"
+        return (
+            f"is not an operator of domain {node.domain!r} that is known here; if it is yours, "
+            f"register a class for it before loading: @sofie_root.operator({node.op_type!r}, "
+            f"domain={node.domain!r})"
+        )
+    return "this operator is not supported"

@@ -1,0 +1,72 @@
+"""Names while a model is imported: what they stand for in each scope, and which are taken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from onnx import SparseTensorProto, TensorProto
+
+FunctionKey: TypeAlias = tuple[str, str, str]
+"""Domain, name and overload of a function."""
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names that are visible inside a graph, a function body or a branch.
+
+    Attributes:
+        values: ONNX name to graph value; None for an omitted input of a function.
+        tensors: initialisers that nothing has read yet.
+        names: graph value that an ONNX name shall get when it is written.
+        opsets: opset version per domain.
+        attributes: values of the attributes of the function that is being expanded.
+        prefix: put before the names of nodes and values inside functions and branches.
+        origin: the model's node that is being expanded, None in the model's own graph.
+        calls: functions being expanded, to find recursion.
+        parent: the enclosing scope of a branch.
+        captures: whether the parent belongs to the graph around this one, so that what is read from
+            there becomes an input.
+    """
+
+    opsets: Mapping[str, int]
+    values: dict[str, str | None] = field(default_factory=dict)
+    tensors: dict[str, TensorProto | SparseTensorProto] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    origin: str | None = None
+    calls: tuple[FunctionKey, ...] = ()
+    parent: Scope | None = None
+    captures: bool = False
+
+    def has(self, name: str) -> bool:
+        """Whether the name is known here or in an enclosing scope."""
+        here = name in self.values or name in self.tensors
+        return here or (self.parent is not None and self.parent.has(name))
+
+
+class Names:
+    """Names that are taken, and new ones that are not."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self._serials: Counter[str] = Counter()
+
+    def fresh(self, name: str) -> str:
+        """The name, or the name with a number behind it."""
+        return self._take(name) if name not in self.taken else self.numbered(name, 1)
+
+    def numbered(self, stem: str, first: int = 0) -> str:
+        """The stem with the next free number behind it."""
+        serial = max(self._serials[stem], first)
+        while f"{stem}_{serial}" in self.taken:
+            serial += 1
+        self._serials[stem] = serial + 1
+        return self._take(f"{stem}_{serial}")
+
+    def _take(self, name: str) -> str:
+        self.taken.add(name)
+        return name
