@@ -14,20 +14,6 @@ from sofie_root.model import Model, load
 
 SANITIZE = ("-O1", "-g1", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover")
 
-MODELS = {
-    "acts_duplicateclassifier",
-    "cms_deepboostedjet_v02_full",
-    "cms_deepvertex_phase1_deepvertexcombined",
-    "cms_run3scouting_particlenetak4_v00",
-    "cms_triton_particletransformer_ak4",
-    "exatrkx_gnn",
-    "exatrkx_models_trackml_gnno",
-    "quant_dynamic_exatrkx_filter",
-    "synth_calo_unet3d",
-    "synth_deepsets_dips",
-    "synth_rnnip_bilstm_gru",
-}
-
 MAIN = """
 #include "model.hxx"
 #include <cstdio>
@@ -111,9 +97,7 @@ def run_sets(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "entry", [pytest.param(e, id=e.name) for e in NETWORKS if e.name in MODELS]
-)
+@pytest.mark.parametrize("entry", [pytest.param(e, id=e.name) for e in NETWORKS])
 def test_zoo(entry: Entry, tmp_path: Path) -> None:
     if not ZOO.is_dir():
         pytest.skip(ABSENT)
