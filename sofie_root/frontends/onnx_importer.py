@@ -203,15 +203,11 @@ class Importer:
         formal = [self._values.fresh(prefix + i.name) for i in proto.input]
         importer.graph.inputs = tuple(formal)
         importer.graph.types.update(zip(formal, types, strict=True))
-        inner = Scope(
-            opsets=scope.opsets,
+        inner = _inside(
+            proto,
+            raw,
+            scope,
             values=dict(zip((i.name for i in proto.input), formal, strict=True)),
-            tensors=initializers(proto),
-            attributes=scope.attributes,
-            prefix=prefix,
-            origin=raw.name if scope.origin is None else scope.origin,
-            calls=scope.calls,
-            parent=scope,
             captures=True,
         )
         importer._nodes(proto.node, inner)
@@ -236,15 +232,12 @@ class Importer:
                 outer.constant(np.asarray(iteration, np.int64), f"{raw.name}/iteration"),
                 outer.constant(np.asarray(True), f"{raw.name}/condition"),
             ]
-            inner = Scope(
-                opsets=scope.opsets,
+            inner = _inside(
+                proto,
+                raw,
+                scope,
                 values=dict(zip((i.name for i in proto.input), [*lead, *states], strict=True)),
-                tensors=initializers(proto),
-                attributes=scope.attributes,
                 prefix=f"{raw.name}/{iteration}/",
-                origin=raw.name if scope.origin is None else scope.origin,
-                calls=scope.calls,
-                parent=scope,
             )
             self._nodes(proto.node, inner)
             results = [self._read(o.name, inner) for o in proto.output]
@@ -523,17 +516,13 @@ class Importer:
         """Puts the branch that is always taken in the place of the If."""
         if len(graph.output) != len(raw.outputs):
             raise ModelError(f"has {len(raw.outputs)} outputs, its branch has {len(graph.output)}")
-        inner = Scope(
-            opsets=scope.opsets,
-            tensors=initializers(graph),
+        inner = _inside(
+            graph,
+            raw,
+            scope,
             names={
                 i.name: o for i, o in zip(graph.output, raw.outputs, strict=True) if o is not None
             },
-            attributes=scope.attributes,
-            prefix=f"{raw.name}/",
-            origin=raw.name if scope.origin is None else scope.origin,
-            calls=scope.calls,
-            parent=scope,
         )
         self._nodes(graph.node, inner)
         self._alias_outputs([o.name for o in graph.output], raw.outputs, inner)
@@ -569,6 +558,20 @@ class Importer:
                 raw = RawNode(domain, proto.op_type, 0, (), (), {}, name)
                 self.refuse(name, proto.op_type, unknown_operator(raw))
             waiting += [(node, name) for node in inner]
+
+
+def _inside(graph: GraphProto, raw: RawNode, scope: Scope, prefix: str = "", **own: Any) -> Scope:
+    """The scope of a node's subgraph, which sees the names around it."""
+    return Scope(
+        opsets=scope.opsets,
+        tensors=initializers(graph),
+        attributes=scope.attributes,
+        prefix=prefix or f"{raw.name}/",
+        origin=raw.name if scope.origin is None else scope.origin,
+        calls=scope.calls,
+        parent=scope,
+        **own,
+    )
 
 
 @dataclass(frozen=True, slots=True)
