@@ -212,6 +212,11 @@ def _parser() -> argparse.ArgumentParser:
         "--namespace", help="of the Session (default: TMVA_SOFIE_ and the file's name)"
     )
     convert.add_argument(
+        "--exact",
+        action="store_true",
+        help="no algorithm that rounds more than direct summation does (no Winograd convolutions)",
+    )
+    convert.add_argument(
         "--compression",
         choices=("zstd", "lzma", "lz4", "zlib", "none"),
         help="of a .root file (default: zstd)",
@@ -431,6 +436,7 @@ def _convert(options: argparse.Namespace) -> int:
         "--weights": options.weights,
         "--namespace": options.namespace,
         "--no-standalone": options.no_standalone or None,
+        "--exact": options.exact or None,
     }
     if target.suffix == ".root":
         if given := [name for name, value in of_header.items() if value is not None]:
@@ -451,7 +457,9 @@ def _convert(options: argparse.Namespace) -> int:
             )
         with _status(f"generating {target}"):
             standalone = not options.no_standalone
-            written = [model.generate(target, weights, standalone, options.namespace)]
+            written = [
+                model.generate(target, weights, standalone, options.namespace, exact=options.exact)
+            ]
         if weights != "embedded" and model.report().weight_bytes:
             written.append(beside)
     else:

@@ -23,6 +23,7 @@ from .lowering.interpret import evaluate
 from .lowering.schedule import Schedule, schedule
 from .ops.custom import without_reference
 from .passes.pipeline import PassReport, optimise
+from .program.choice import Choice, default_choice
 from .samples import SIZES, Sample, find_sample
 from .storage import weights as weights_file
 from .storage.atomic import replacing
@@ -136,9 +137,19 @@ class Model:
         return graph, tuple(reports)
 
     @cached_property
+    def _schedules(self) -> dict[Choice, Schedule]:
+        return {}
+
+    @property
     def schedule(self) -> Schedule:
         """The optimised, lowered and scheduled program."""
-        return schedule(self._optimised[0])
+        return self.scheduled(default_choice())
+
+    def scheduled(self, choice: Choice) -> Schedule:
+        """The same with other kernels; each is made once."""
+        if choice not in self._schedules:
+            self._schedules[choice] = schedule(self._optimised[0], choice)
+        return self._schedules[choice]
 
     def report(self) -> InspectReport:
         """What the passes and the scheduler did; for ``sofie-root inspect``."""
@@ -177,12 +188,13 @@ class Model:
         standalone: bool = True,
         namespace: str | None = None,
         inline_user_code: bool | None = None,
+        exact: bool = False,
     ) -> codegen.Header:
         """The C++ header as text, with the constants that belong to it; writes nothing."""
         source = str(self.graph.metadata.get("source", self.name))
         digest = self.graph.metadata.get("sha256")
         return codegen.generate(
-            self.schedule,
+            self.scheduled(default_choice(exact)),
             stem=stem or identifier(self.name),
             weights=weights,
             standalone=standalone,
@@ -198,6 +210,7 @@ class Model:
         weights: Literal["dat", "root", "embedded"] = "dat",
         standalone: bool = True,
         namespace: str | None = None,
+        exact: bool = False,
     ) -> Path:
         """Writes the C++ header, and its weights beside it.
 
@@ -208,12 +221,14 @@ class Model:
             standalone: one file that needs the standard library alone; else it includes
                 ``<sofie/...>``, found through ``sofie-root config --incdir``.
             namespace: namespace of the Session; ``TMVA_SOFIE_`` and the file's stem if not given.
+            exact: no algorithm that rounds more than direct summation does: no Winograd convolutions,
+                which are faster and lose up to two decimal digits.
 
         Returns:
             The path of the header.
         """
         target = Path(path)
-        header = self.header(target.stem, weights, standalone, namespace)
+        header = self.header(target.stem, weights, standalone, namespace, exact=exact)
         if header.constants and weights == "dat":
             weights_file.write_dat(target.with_suffix(".dat"), header.constants, header.model_hash)
         elif header.constants and weights == "root":
@@ -225,19 +240,22 @@ class Model:
             temporary.write_text(header.text, encoding="utf-8")
         return target
 
-    def session(self, jit: Literal["auto", "cling", "compiler"] = "auto") -> Session:
+    def session(
+        self, jit: Literal["auto", "cling", "compiler"] = "auto", exact: bool = False
+    ) -> Session:
         """Compiles the model and returns a callable that takes and gives NumPy arrays.
 
         Args:
             jit: ``"cling"`` compiles in memory through ROOT's gInterpreter; ``"compiler"`` uses the
                 C++ compiler and keeps the result in the user's cache; ``"auto"`` takes what is there.
+            exact: see :meth:`generate`.
 
         Raises:
             ToolchainError: the header could not be compiled or failed its self-test.
         """
         from .runtime.session import open_session
 
-        return open_session(self, jit)
+        return open_session(self, jit, exact)
 
     def check(
         self,

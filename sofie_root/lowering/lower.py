@@ -8,20 +8,22 @@ from sofie_root.ir import Equality, Graph, Node, Symbol, TensorType
 from sofie_root.ir.dim import Dim, size_symbols
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.choice import Choice
 from sofie_root.program.program import Bind, Buffer, Check, Program
 
 
-def lower(graph: Graph) -> Program:
+def lower(graph: Graph, choice: Choice | None = None) -> Program:
     """The unscheduled Program of a graph: one buffer per value, statements in the order of the nodes.
 
     Args:
         graph: a graph that ``verify`` accepts.
+        choice: which kernels may be used; the default leaves it to cost models.
 
     Returns:
         A Program whose outputs name the buffers that hold the graph's outputs; it may still contain
         statements that nothing reads.
     """
-    program = Program(graph.name, graph.inputs, {})
+    program = Program(graph.name, graph.inputs, {}, choice=choice or Choice())
     builder = Builder(program)
     tensors: dict[str, Tensor] = {}
     for name in graph.inputs:

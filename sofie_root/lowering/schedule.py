@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Dim, Symbol, as_poly
+from sofie_root.program.choice import Choice
 from sofie_root.program.expr import Load
 from sofie_root.program.program import (
     Branch,
@@ -88,13 +89,17 @@ def _nest_lines(node: object, depth: int, local: set[str]) -> list[str]:
     return lines
 
 
-def schedule(graph: Graph) -> Schedule:
+def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     """Lowers and schedules a graph.
+
+    Args:
+        graph: an optimised graph.
+        choice: which kernels may be used; the default leaves it to cost models.
 
     Returns:
         The schedule; printing it (``str``) gives the form shown in DESIGN.md.
     """
-    program = lower(graph)
+    program = lower(graph, choice)
     decisions = Decisions()
     _store_outputs(program)
     remove_dead(program)
@@ -116,7 +121,7 @@ def schedule(graph: Graph) -> Schedule:
         scratch,
         decisions,
         {
-            step.name: tuple(schedule(body) for body in step.bodies)
+            step.name: tuple(schedule(body, choice) for body in step.bodies)
             for step in steps
             if isinstance(step, Branch | Repeat)
         },

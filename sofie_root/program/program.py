@@ -19,6 +19,7 @@ from sofie_root.ir.dtype import DType
 from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape
 
+from .choice import Choice
 from .expr import Expr, Load
 
 Array = npt.NDArray[Any]
@@ -362,7 +363,12 @@ Statement: TypeAlias = Loop | Kernel | Bind | Check | Branch | Repeat | Fetch
 
 @dataclass(slots=True)
 class Program:
-    """Statements over buffers; ``outputs`` maps each public name to the buffer that holds it."""
+    """Statements over buffers.
+
+    Attributes:
+        outputs: the buffer that holds each public name.
+        choice: which kernels it may use.
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -370,6 +376,7 @@ class Program:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
+    choice: Choice = Choice()
 
     def constant(self, buffer: str) -> Array | None:
         """The array of a constant buffer, else None."""

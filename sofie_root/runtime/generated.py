@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from sofie_root.codegen.header import Header
 from sofie_root.config import include_dir
+from sofie_root.program.choice import Choice, default_choice
 from sofie_root.samples import Sample
 from sofie_root.storage.atomic import replacing
 from sofie_root.storage.description import encode_graph
@@ -50,25 +51,26 @@ class Generated:
     outputs: dict[str, Array]
 
 
-def generated(model: Model) -> Generated:
+def generated(model: Model, exact: bool = False) -> Generated:
     """The header of a model, from the cache where it is known already."""
     if any(node.op.is_custom for node in model.graph.all_nodes()):
         # A user's operator may depend on anything, so nothing is kept.
         folder, found = Path(tempfile.mkdtemp(dir=process_folder())), None
     else:
-        folder = writable_cache() / "generated" / _key(model.graph)
+        folder = writable_cache() / "generated" / _key(model.graph, default_choice(exact))
         found = _read(folder, model)
     if found is None:
-        header = model.header(weights="dat", standalone=False, inline_user_code=True)
+        header = model.header(weights="dat", standalone=False, inline_user_code=True, exact=exact)
         _write(folder, header, model.example)
         found = _read(folder, model)
         assert found is not None, folder
     return found
 
 
-def _key(graph: Graph) -> str:
+def _key(graph: Graph, choice: Choice) -> str:
     """SHA-256 of all that the generated code depends on."""
     digest = hashlib.sha256(_sources())
+    digest.update(repr(choice).encode())
     digest.update(json.dumps(encode_graph(graph), sort_keys=True).encode())
     for name, array in graph.constants.items():
         digest.update(name.encode())

@@ -26,17 +26,18 @@ _FAILED, _NO_MEMORY = 1, 2
 _MAX_RANK = 64
 
 
-def open_session(model: Model, jit: Jit = "auto") -> Session:
+def open_session(model: Model, jit: Jit = "auto", exact: bool = False) -> Session:
     """Compiles a model, and runs its example to see that the compiled code computes what it should.
 
     Args:
         model: what to run.
         jit: see :func:`~sofie_root.runtime.interpreter.load_library`.
+        exact: see :meth:`sofie_root.model.Model.generate`.
 
     Raises:
         ToolchainError: the header does not compile, or the self-test fails.
     """
-    made = generated(model)
+    made = generated(model, exact)
     session = Session(load_library(made.text, jit=jit), made.weights)
     if made.inputs:
         session.self_test(made.inputs, made.outputs)
