@@ -376,7 +376,7 @@ class Program:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
-    choice: Choice = Choice()
+    choice: Choice = field(default_factory=Choice)
 
     def constant(self, buffer: str) -> Array | None:
         """The array of a constant buffer, else None."""
