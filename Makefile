@@ -8,13 +8,18 @@ STAMP  := $(VENV)/.installed
 PYTEST = PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p xdist -p hypothesispytest -n 2
 CXX_FILES = $(shell git ls-files 'cpp/*.hxx' 'cpp/*.hpp' 'cpp/*.cpp' 'tutorials/*.C' 'tutorials/*.cpp')
 
-.PHONY: help demo test test-slow conformance lint bench clean
+# Tests of what is computed, whichever kernels compute it; SOFIE_ROOT_KERNELS forces them on or off.
+NUMERIC = tests/test_compiled_operators.py tests/test_generated_sessions.py tests/test_conformance.py \
+          tests/test_symbolic_dims.py tests/test_algebra.py tests/test_zoo.py
+
+.PHONY: help demo test test-slow test-kernels conformance lint bench clean
 .NOTPARALLEL:
 
 help:
 	@echo "make demo       run a jet tagger over simulated events, with progress and a plot"
 	@echo "make test       lint, then all tests but the slow ones"
 	@echo "make test-slow  the slow tests"
+	@echo "make test-kernels  the numeric tests with all specialised kernels forced on, then off"
 	@echo "make conformance  ONNX's backend tests through C++; writes docs/operators.md"
 	@echo "make lint       ruff, mypy and clang-format"
 	@echo "make bench      compare with ONNX Runtime on this machine"
@@ -32,6 +37,10 @@ test: lint
 
 test-slow: $(STAMP)
 	@$(PYTEST) -m slow
+
+test-kernels: $(STAMP)
+	@SOFIE_ROOT_KERNELS=always $(PYTEST) -m "not slow" $(NUMERIC)
+	@SOFIE_ROOT_KERNELS=never $(PYTEST) -m "not slow" $(NUMERIC)
 
 conformance: $(STAMP)
 	@cd tests && ../$(BIN)/python -m conformance

@@ -173,6 +173,7 @@ def test_convert_to_header(tagger: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert len(weights.read_dat(tagger.with_name("t.dat")).constants) > 0
     prints(capsys, "convert", tagger, "-o", header, "--no-standalone")
     assert "#include <sofie/" in header.read_text()
+    prints(capsys, "convert", tagger, "-o", header, "--exact")
 
 
 def test_convert_with_other_weights(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
