@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sofie_root.errors import ToolchainError
-from sofie_root.runtime import interpreter
+from sofie_root.runtime import cache, interpreter
 from sofie_root.runtime.interpreter import CLING_FLAGS, choose_engine, load_library
 from sofie_root.runtime.session import open_header
 
@@ -232,9 +232,26 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOFIE_ROOT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert interpreter.cache_dir() == Path("/somewhere/sofie_root")
+    assert cache.cache_dir() == Path("/somewhere/sofie_root")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert interpreter.cache_dir().is_relative_to(Path.home())
+    assert cache.cache_dir().is_relative_to(Path.home())
+
+
+def test_the_cache_is_trimmed(tmp_path: Path) -> None:
+    sizes = {"old.so": 300, "generated/b/model.hxx": 200, "new.so": 400, "other.txt": 5000}
+    for k, (name, size) in enumerate(sizes.items()):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * size)
+        os.utime(file, (k, k))
+        if file.parent != tmp_path:
+            os.utime(file.parent, (k, k))
+    cache.touch(tmp_path / "old.so")
+    assert cache.trim(tmp_path, 1000) == []
+    assert cache.trim(tmp_path, 800) == [tmp_path / "generated" / "b"]
+    assert cache.trim(tmp_path, 300) == [tmp_path / "new.so"]
+    assert (tmp_path / "old.so").exists()
+    assert (tmp_path / "other.txt").exists()
 
 
 # -- ROOT's start ----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from sofie_root.storage.atomic import replacing
 from sofie_root.storage.description import encode_graph
 from sofie_root.storage.weights import write_dat
 
-from .interpreter import process_folder, writable_cache
+from .cache import process_folder, touch, trim, writable_cache
 
 if TYPE_CHECKING:
     from sofie_root.ir import Graph
@@ -55,16 +55,23 @@ def generated(model: Model, exact: bool = False) -> Generated:
     """The header of a model, from the cache where it is known already."""
     if any(node.op.is_custom for node in model.graph.all_nodes()):
         # A user's operator may depend on anything, so nothing is kept.
-        folder, found = Path(tempfile.mkdtemp(dir=process_folder())), None
-    else:
-        folder = writable_cache() / "generated" / _key(model.graph, default_choice(exact))
-        found = _read(folder, model)
-    if found is None:
-        header = model.header(weights="dat", standalone=False, inline_user_code=True, exact=exact)
-        _write(folder, header, model.example)
-        found = _read(folder, model)
-        assert found is not None, folder
-    return found
+        return _make(Path(tempfile.mkdtemp(dir=process_folder())), model, exact)
+    cache = writable_cache()
+    folder = cache / "generated" / _key(model.graph, default_choice(exact))
+    if (found := _read(folder, model)) is not None:
+        touch(folder)
+        return found
+    made = _make(folder, model, exact)
+    trim(cache)
+    return made
+
+
+def _make(folder: Path, model: Model, exact: bool) -> Generated:
+    header = model.header(weights="dat", standalone=False, inline_user_code=True, exact=exact)
+    _write(folder, header, model.example)
+    made = _read(folder, model)
+    assert made is not None, folder
+    return made
 
 
 def _key(graph: Graph, choice: Choice) -> str:

@@ -6,7 +6,6 @@ does not know which of the two made it.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import functools
@@ -30,6 +29,8 @@ from sofie_root.codegen.bundle import collect
 from sofie_root.config import include_dir
 from sofie_root.errors import ToolchainError
 from sofie_root.ir.dtype import DType
+
+from .cache import touch, trim, writable_cache
 
 Jit: TypeAlias = Literal["auto", "cling", "compiler"]
 Engine: TypeAlias = Literal["cling", "compiler"]
@@ -355,15 +356,6 @@ def find_compiler() -> tuple[str, ...] | None:
     return None
 
 
-def cache_dir() -> Path:
-    """Where compiled models are kept: ``$SOFIE_ROOT_CACHE``, else a folder of the user's cache."""
-    if chosen := os.environ.get("SOFIE_ROOT_CACHE"):
-        return Path(chosen)
-    if chosen := os.environ.get("XDG_CACHE_HOME"):
-        return Path(chosen, "sofie_root")
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "sofie_root"
-
-
 def _load_with_compiler(text: str, namespace: str) -> Library:
     source = f"""#include <sofie/runtime.hxx>
 {text}
@@ -385,6 +377,7 @@ extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sof
     path = folder / f"{namespace[:80]}-{key[:32]}.so"
     if path.exists():
         with contextlib.suppress(OSError, AttributeError):  # damaged: compile it again
+            touch(path)
             return _open_library(path, namespace)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         file, result = Path(scratch, "model.cxx"), Path(scratch, "model.so")
@@ -398,6 +391,7 @@ extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sof
                 f"{shlex.join(compiler)} cannot compile the header:\n{_excerpt(done.stderr)}"
             )
         result.replace(path)  # atomic: another process sees all of it or nothing
+    trim(folder)
     try:
         return _open_library(path, namespace)
     except (OSError, AttributeError) as error:
@@ -411,29 +405,6 @@ def _open_library(path: Path, namespace: str) -> Library:
     function = handle.sofie_model
     function.restype = ctypes.c_void_p
     return Library("compiler", namespace, function(), handle)
-
-
-def writable_cache() -> Path:
-    """The cache folder, or a temporary one where that cannot be written."""
-    folder = cache_dir()
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    return process_folder()
-
-
-@functools.cache
-def process_folder() -> Path:
-    """A folder for files of this process; removed when it ends, but not when a fork of it does."""
-    folder, owner = tempfile.mkdtemp(prefix="sofie_root-"), os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return Path(folder)
 
 
 @functools.cache
