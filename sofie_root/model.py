@@ -191,7 +191,7 @@ class Model:
         exact: bool = False,
     ) -> codegen.Header:
         """The C++ header as text, with the constants that belong to it; writes nothing."""
-        source = str(self.graph.metadata.get("source", self.name))
+        source = str(self.graph.metadata.get("source") or self.name)
         digest = self.graph.metadata.get("sha256")
         return codegen.generate(
             self.scheduled(default_choice(exact)),
