@@ -30,7 +30,7 @@ def top_k(b: Builder, x: Tensor, axis: int, k: Dim, largest: bool) -> tuple[Tens
     shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
     values, indices = b.kernel(
         TOP_K,
-        (outer, n, inner, k, In(0), Out(0), Out(1), Scratch(n, DType.INT64)),
+        (outer, n, inner, k, In(0), Out(0), Out(1), Scratch(3 * n + 80, DType.INT64)),
         (x,),
         (TensorType(x.dtype, shape), TensorType(DType.INT64, shape)),
         (("largest", largest),),
