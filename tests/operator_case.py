@@ -198,6 +198,7 @@ class Table:
 
 
 _RNG = np.random.default_rng(20)
+_BYTES = np.random.default_rng(21)
 FLOATS = (np.float32, np.float64, np.float16)
 INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
 
@@ -211,6 +212,11 @@ def whole(*shape: int, low: int = -9, high: int = 10, dtype: Any = np.int64) -> 
     """Random integers in ``[low, high)``; from 0 for unsigned types."""
     low = max(low, 0) if np.issubdtype(dtype, np.unsignedinteger) else low
     return np.asarray(_RNG.integers(low, high, shape)).astype(dtype)
+
+
+def byte(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
+    """Random integers of all values of an 8-bit dtype."""
+    return np.asarray(_BYTES.integers(0, 256, shape)).astype(np.uint8).view(dtype)
 
 
 def boolean(*shape: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from operator_case import FLOATS, Case, Table, boolean, real, whole
+from operator_case import FLOATS, Case, Table, boolean, byte, real, whole
 
 SPECIAL = np.array([0.0, -0.0, 1.25, -1.25, 1e30, -1e30, np.inf, -np.inf], np.float32)
 AUTO_PADS = ("SAME_UPPER", "SAME_LOWER", "VALID")
@@ -59,6 +59,34 @@ def _products(t: Table) -> None:
         t.row("MatMulInteger", x, w, *zeros, constants=constants)
         t.row("MatMulInteger", x, w, zeros[0], whole(5, dtype=np.int8), constants=constants)
     t.row("MatMulInteger", whole(4, 3, dtype=np.uint8), whole(3, 5, dtype=np.int8), constants=(1,))
+    for left, right in product((np.uint8, np.int8), repeat=2):
+        _integer_products(t, left, right)
+
+
+def _integer_products(t: Table, left: type, right: type) -> None:
+    """Products of bytes: zero points of each kind, odd sizes, batches, the largest sums."""
+    one, low = np.array(7, left), np.array(np.iinfo(right).min, right)
+    for m, k, n in ((1, 33, 50), (5, 7, 17), (70, 20, 37), (1, 512, 1), (0, 3, 4)):
+        t.row("MatMulInteger", byte(m, k, dtype=left), byte(k, n, dtype=right), constants=(1,))
+        t.row(
+            "MatMulInteger", byte(m, k, dtype=left), byte(k, n, dtype=right), one,
+            byte(n, dtype=right), constants=(1, 3),
+        )  # fmt: skip
+    x, w = byte(3, 5, 9, dtype=left), byte(9, 20, dtype=right)
+    for constants in ((1,), (1, 3), (1, 2, 3), ()):
+        t.row("MatMulInteger", x, w, one, low, constants=constants)
+    t.row("MatMulInteger", x, byte(3, 9, 20, dtype=right), one, low, constants=(1, 2, 3))
+    t.row("MatMulInteger", x, byte(1, 9, 20, dtype=right), one, low, constants=(1, 2, 3))
+    t.row("MatMulInteger", x, byte(9, dtype=right), one, constants=(1, 2))
+    t.row("MatMulInteger", x[0, 0], w, one, constants=(1, 2))
+    for constants in ((1,), (1, 2)):
+        t.row("MatMulInteger", x[0], w, byte(5, 1, dtype=left), low, constants=constants)
+    for top in (np.iinfo(right).max, np.iinfo(right).min):
+        for zero in (np.iinfo(left).min, np.iinfo(left).max):
+            t.row(
+                "MatMulInteger", np.full((2, 301), np.iinfo(left).max, left),
+                np.full((301, 3), top, right), np.array(zero, left), constants=(1, 2),
+            )  # fmt: skip
 
 
 def _convolutions(t: Table) -> None:

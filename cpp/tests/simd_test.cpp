@@ -1,6 +1,7 @@
 // Loads, stores, loops, reductions and the helpers on masks and scalars.
 #include <cstdint>
 #include <limits>
+#include <sofie/integer.hxx>
 #include <sofie/math.hxx>
 
 #include "check.hpp"
@@ -20,12 +21,13 @@ template <class N>
 void loops(N n) {
   const auto x = check::random<float>(n + 1, 3);
   std::vector<float> y(n + 1, 7.f), z(n + 1);
-  std::vector<std::uint8_t> mask(n + 1, 9);
+  std::vector<char> mask(n + 1, 9);
   std::vector<char> flags(n + 1, 0);
   map(n, [&](auto j) SOFIE_INLINE {
     store(y.data(), j, fma(load(x.data(), j), 2.f, iota(j)));
-    store(mask.data(), j, load(x.data(), j) < 0.f);
-    store(reinterpret_cast<bool*>(flags.data()), j, logical_not(load(mask.data(), j)));
+    bool* const negative = reinterpret_cast<bool*>(mask.data());
+    store(negative, j, load(x.data(), j) < 0.f);
+    store(reinterpret_cast<bool*>(flags.data()), j, logical_not(load(negative, j)));
   });
   for (std::size_t i = 0; i < n; ++i) {
     expect(y[i] == fma(x[i], 2.f, float(i)), "map", n);
@@ -65,6 +67,47 @@ void loops(N n) {
   }
 }
 
+// Vectors of integers against the same calls on scalars; nothing beyond the end is read or written.
+template <class T>
+void integer_vectors(std::size_t n) {
+  const auto x = check::random<float>(n, 300);
+  const auto a = check::random<T>(n, 127), b = check::random<T>(n, 127);
+  std::vector<T> y(n + 1, T(77)), sums(n), products(n);
+  std::vector<std::int32_t> wide(n);
+  std::vector<std::uint8_t> bytes(n);
+  std::vector<float> floats(n);
+  // Exactly n elements behind each pointer that is read, so that the sanitizer sees more.
+  const std::vector<T> exact(a.begin(), a.end());
+  map(n, [&](auto j) SOFIE_INLINE {
+    const auto v = load(exact.data(), j), w = load(b.data(), j);
+    store(y.data(), j, cast<T>(round(load(x.data(), j))));
+    store(sums.data(), j, sub(add(add(v, w), T(100)), T(3)));
+    store(products.data(), j, mul(mul(v, w), T(5)));
+    store(wide.data(), j, sub(7, mul(cast<std::int32_t>(v), cast<std::int32_t>(w))));
+    store(bytes.data(), j, cast<std::uint8_t>(v));
+    store(floats.data(), j, cast<float>(sub(T(1), v)));
+  });
+  for (std::size_t i = 0; i < n; ++i) {
+    expect(y[i] == cast<T>(std::nearbyint(x[i])), "float to integer", n);
+    expect(sums[i] == sub(add(add(a[i], b[i]), T(100)), T(3)), "sums of integers", n);
+    expect(products[i] == mul(mul(a[i], b[i]), T(5)), "products of integers", n);
+    expect(wide[i] == sub(7, mul(std::int32_t(a[i]), std::int32_t(b[i]))), "widened integers", n);
+    expect(bytes[i] == static_cast<std::uint8_t>(a[i]), "narrowed integers", n);
+    expect(floats[i] == static_cast<float>(sub(T(1), a[i])), "integer to float", n);
+  }
+  expect(y[n] == T(77), "map wrote integers beyond the end", n);
+  map(n, [&](auto j) SOFIE_INLINE { store(y.data(), j, T(5)); });
+  for (std::size_t i = 0; i < n; ++i) expect(y[i] == T(5), "broadcast store of an integer", n);
+  expect(y[n] == T(77), "map wrote an integer beyond the end", n);
+}
+
+template <class T>
+void saturation() {
+  for (float v : {0.f, -0.9f, 0.9f, 254.5f, 255.f, 256.f, -128.f, -129.f, 32768.f, 65536.f, 2147483520.f,
+                  2147483648.f, -2147483648.f, 1e30f, -1e30f, kInfinity, -kInfinity, kNan})
+    expect(cast<T>(broadcast(v)).lanes[kLanes - 1] == cast<T>(v), "vector cast to integer");
+}
+
 template <class T>
 void integers() {
   using L = std::numeric_limits<T>;
@@ -95,6 +138,12 @@ int main() {
       loops(fixed<128>{});
   integers<std::int8_t>(), integers<std::uint8_t>(), integers<std::int16_t>(), integers<std::int32_t>();
   integers<std::int64_t>(), integers<std::uint32_t>(), integers<std::uint64_t>();
+  for (std::size_t n = 0; n < 40; ++n) {
+    integer_vectors<std::int8_t>(n), integer_vectors<std::uint8_t>(n), integer_vectors<std::int16_t>(n);
+    integer_vectors<std::uint16_t>(n), integer_vectors<std::int32_t>(n);
+  }
+  saturation<std::int8_t>(), saturation<std::uint8_t>(), saturation<std::int16_t>();
+  saturation<std::uint16_t>(), saturation<std::int32_t>();
   // max and min: every mixture of vector and scalar, NaN wins.
   for (float a : {-1.f, 0.f, 2.f, kNan, kInfinity})
     for (float b : {-2.f, 0.f, 1.f, kNan, -kInfinity}) {

@@ -553,7 +553,12 @@ def _vector_over(node: For, scope: Scope) -> bool:
     profit = False
     for loop in node.body:
         assert isinstance(loop, Loop)
-        if loop.body.dtype is not DType.FLOAT or not text.vectorises(loop.body, node.var):
+        if not text.vectorises(loop.body, node.var):
+            return False
+        # The compiler vectorises loops of integers alone as well, and without widening them.
+        if all(e.dtype is not DType.FLOAT for e in ex.walk(loop.body)):
+            return False
+        if loop.body.dtype is DType.BOOL or (loop.reduction and loop.body.dtype is not DType.FLOAT):
             return False
         if loop.reduction is not None:
             if loop.reduction.kind not in VECTOR_KINDS:

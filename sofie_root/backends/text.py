@@ -27,6 +27,7 @@ from sofie_root.ir.dim import (
 )
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
+from sofie_root.program import lanes
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
 
 from .names import string_literal
@@ -209,7 +210,9 @@ def _per_lane(e: Call, var: Symbol) -> bool:
     """Whether this must be computed lane by lane: guarded reads, and conversions from integers."""
     if e.function == "guard":
         return True
-    return e.function == "cast" and e.args[0].dtype not in (DType.FLOAT, DType.BOOL)
+    if e.function != "cast" or e.args[0].dtype in (DType.FLOAT, DType.BOOL):
+        return False
+    return not (e.dtype is not DType.BOOL and vectorises(e.args[0], var))
 
 
 def _load(e: Load, scope: Scope) -> str:
@@ -264,17 +267,13 @@ def _depends(d: Dim, var: Symbol) -> bool:
 
 
 def vectorises(e: Expr, var: Symbol) -> bool:
-    """Whether the SIMD dialect can express this with floats and conditions only."""
-    if isinstance(e, Const | Acc):
-        return e.dtype in (DType.FLOAT, DType.BOOL)
-    if isinstance(e, Load):
-        if e.dtype is DType.BOOL:
-            parts = linear(flat(e), var)
-            return parts is not None and parts[0] in (0, 1)
-        return e.dtype is DType.FLOAT
+    """Whether the SIMD dialect can express this."""
+    if isinstance(e, Load) and e.dtype is not DType.FLOAT:
+        parts = linear(flat(e), var)
+        return lanes.fits(e) and parts is not None and parts[0] in (0, 1)
     if isinstance(e, Call) and _per_lane(e, var):
         return e.dtype is DType.FLOAT
-    if isinstance(e, Index) or e.dtype not in (DType.FLOAT, DType.BOOL):
+    if isinstance(e, Index | ResultSize) or not lanes.fits(e):
         return False
     return all(vectorises(c, var) for c in e.children())
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, single_atom
+from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, depends_on, linear, single_atom
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
+from sofie_root.program import lanes
 from sofie_root.program.builder import flat_index, reshape_index
 from sofie_root.program.expr import Acc, Call, Expr, Index, Load
 from sofie_root.program.program import Epilogue, Kernel, Loop, Program
@@ -97,7 +98,8 @@ def _fuse(program: Program, kernel: Kernel, loop: Loop) -> Kernel | str:
     source, target = program.buffers[result], program.buffers[loop.output]
     if loop.reduction is not None:
         return "it reduces"
-    if source.dtype is not target.dtype:
+    converts = kernel.spec.converts and loop.body.dtype is target.dtype
+    if source.dtype is not target.dtype and not converts:
         return f"it turns {source.dtype} into {target.dtype}"
     indices = {d.index for d in ex.loads(loop.body) if d.buffer == result}
     if len(indices) != 1:
@@ -124,7 +126,11 @@ def _fuse(program: Program, kernel: Kernel, loop: Loop) -> Kernel | str:
     body = ex.map_loads(ex.substitute_dims(loop.body, mapping), read)
     if sum(1 for _ in ex.walk(body)) > MAX_EPILOGUE:
         return "the expression is too long for registers"
-    if source.dtype is DType.FLOAT and not _vectorises(body):
+    groups = kernel.spec.epilogue
+    assert groups is not None
+    columns = [variables[axis] for axis in groups[-1]]
+    vectors = source.dtype is DType.FLOAT or kernel.spec.converts
+    if vectors and not _vectorises(program, body, columns):
         return "it mixes dtypes that do not fit one vector"
     origin = kernel.origin + tuple(o for o in loop.origin if o not in kernel.origin)
     outputs = (loop.output, *kernel.outputs[1:])
@@ -143,12 +149,21 @@ def _cell_reads(d: Dim) -> set[str]:
     return dim_reads((d,))
 
 
-def _vectorises(body: Expr) -> bool:
-    """Whether every value of the expression is a float or a condition, and nothing is guarded."""
-    if isinstance(body, Call) and body.function == "guard":
+def _vectorises(program: Program, body: Expr, columns: list[Symbol]) -> bool:
+    """Whether every value of the expression fits a vector along the columns, and nothing is guarded."""
+    if isinstance(body, Index) or (isinstance(body, Call) and body.function == "guard"):
         return False
-    if isinstance(body, Index) or (body.dtype not in (DType.FLOAT, DType.BOOL)):
+    if isinstance(body, Load) and body.dtype is not DType.FLOAT:
+        return body.dtype in lanes.INTEGERS and _is_row(program, body, columns)
+    return lanes.fits(body) and all(_vectorises(program, c, columns) for c in body.children())
+
+
+def _is_row(program: Program, load: Load, columns: list[Symbol]) -> bool:
+    """Whether the elements for neighbouring columns are neighbours, or all the same one."""
+    at = flat_index(load.index, program.buffers[load.buffer].shape)
+    if not any(depends_on(at, v) for v in columns):
+        return True
+    if len(columns) > 1 or dim_reads(load.index):
         return False
-    if isinstance(body, Load) and body.dtype is DType.BOOL:
-        return False
-    return all(_vectorises(c) for c in body.children())
+    parts = linear(at, columns[0])
+    return parts is not None and parts[0] == 1 and not depends_on(parts[1], columns[0])

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from sofie_root.errors import ShapeError
 from sofie_root.ir import DType, Op, Refuse, Shape, TensorType, operator, require_equal
 from sofie_root.kernels import gemm as kernels
+from sofie_root.kernels import integer_gemm as integer_kernels
 from sofie_root.program.builder import Builder, Tensor, broadcast_index
-from sofie_root.program.expr import Expr, constant
+from sofie_root.program.expr import Expr, cast, constant
 
 from .broadcast import broadcast_shapes, require_broadcastable
 
@@ -124,8 +125,56 @@ class MatMulInteger(Op):
         x_zero: Tensor | None = None,
         y_zero: Tensor | None = None,
     ) -> Tensor:
-        """Both sides widened to int32 with their zero points subtracted, then a plain product."""
+        """A product of bytes."""
+        return integer_matmul(b, x, x_zero, y, y_zero)
+
+
+def integer_matmul(
+    b: Builder, x: Tensor, x_zero: Tensor | None, y: Tensor, y_zero: Tensor | None
+) -> Tensor:
+    """``numpy.matmul(x - x_zero, y - y_zero)`` of 8-bit operands in INT32.
+
+    A packed product of bytes where the right side is a constant matrix; else both sides are widened
+    with their zero points subtracted, for a plain product.
+    """
+    weights = _byte_weights(y, y_zero)
+    zeros = _row_zeros(b, x, x_zero)
+    if weights is None or zeros is None or not b.program.choice.specialised(pays=True):
         return matmul(b, without_zero_point(b, x, x_zero, -2), without_zero_point(b, y, y_zero, -1))
+    shape = matmul_shape(x.shape, y.shape)
+    x = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
+    return b.reshape(integer_kernels.gemm(b, x, zeros, *weights, y.buffer), shape)
+
+
+def _byte_weights(y: Tensor, zero: Tensor | None) -> tuple[Array, Array] | None:
+    """A constant matrix and the zero point of each of its columns; None where it is not that."""
+    if y.constant is None or any(d != 1 for d in y.shape[:-2]):
+        return None
+    weights = y.constant.reshape(y.constant.shape[-2:] if y.rank > 1 else (-1, 1))
+    if zero is None:
+        return weights, np.zeros(1, weights.dtype)
+    zeros = zero.constant
+    if zeros is None or (zeros.size > 1 and zeros.shape[-1] != zeros.size):
+        return None
+    return weights, zeros.reshape(-1)
+
+
+def _row_zeros(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor | None:
+    """The zero point of all rows, or that of each row, in INT32; None where rows have several."""
+    if zero is None:
+        return b.constant(np.zeros(1, np.int32), "zero")
+    if zero.constant is not None and zero.constant.size == 1:
+        return b.constant(zero.constant.astype(np.int32).reshape(1), f"{zero.buffer}.int32")
+    if zero.type.numel == 1:
+        return b.loop((1,), lambda _: cast(zero[(0,) * zero.rank], DType.INT32))
+    if zero.rank > 1 and zero.shape[-1] != 1:
+        return None
+
+    def body(*i: Any) -> Expr:
+        at = (*i, 0) if zero.rank > 1 else i
+        return cast(zero[broadcast_index(at, zero.shape)], DType.INT32)
+
+    return b.loop(x.shape[:-1], body)
 
 
 def _check_zero_point(operand: TensorType, zero: TensorType, axis: int) -> None:

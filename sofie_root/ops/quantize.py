@@ -25,7 +25,7 @@ from sofie_root.program.expr import Expr, call, cast, constant
 
 from .checks import FLOATS, as_axis, as_dtype, require_dtype
 from .conv import Convolution
-from .gemm import matmul, matmul_shape, without_zero_point
+from .gemm import integer_matmul, matmul_shape, without_zero_point
 
 QUANTISED = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16})
 BYTES = frozenset({DType.INT8, DType.UINT8})
@@ -190,9 +190,7 @@ class QLinearMatMul(Op):
     def lower(self, b: Builder, *inputs: Tensor) -> Tensor:
         """An integer product, then a loop that fuses into its epilogue."""
         x, x_scale, x_zero, y, y_scale, y_zero, scale, zero = inputs
-        product = matmul(
-            b, without_zero_point(b, x, x_zero, -2), without_zero_point(b, y, y_zero, -1)
-        )
+        product = integer_matmul(b, x, x_zero, y, y_zero)
 
         def body(*i: Any) -> Expr:
             left = _along(x_scale, i, -2)

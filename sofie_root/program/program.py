@@ -205,6 +205,7 @@ class KernelSpec:
         epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
             being the vectorised one; None where the kernel takes no epilogue.
         writes_all: whether it needs memory for outputs that nobody reads, too.
+        converts: whether the epilogue may give another dtype than the kernel computes in.
     """
 
     name: str
@@ -213,6 +214,7 @@ class KernelSpec:
     layouts: tuple[str, ...] = ("contiguous",)
     epilogue: tuple[tuple[int, ...], ...] | None = None
     writes_all: bool = False
+    converts: bool = False
 
     def layout(self, operand: int) -> str:
         """Form in which input ``operand`` must be."""

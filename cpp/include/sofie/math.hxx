@@ -15,6 +15,7 @@
 #include <type_traits>
 
 #include "simd.hxx"
+#include "simd_integer.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {

@@ -15,9 +15,15 @@
 // The instruction set is part of every name (inline namespace), so that two libraries built with different
 // flags cannot be merged into one inconsistent definition by the linker.
 #ifndef SOFIE_ISA
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+#define SOFIE_ISA avx512_vnni
+#define SOFIE_ISA_AVX512 1
+#elif defined(__AVX512F__)
 #define SOFIE_ISA avx512
 #define SOFIE_ISA_AVX512 1
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__AVXVNNI__)
+#define SOFIE_ISA avx2_vnni
+#define SOFIE_ISA_AVX2 1
 #elif defined(__AVX2__) && defined(__FMA__)
 #define SOFIE_ISA avx2
 #define SOFIE_ISA_AVX2 1
@@ -186,25 +192,6 @@ SOFIE_INLINE inline f32v load(const float* p, Partial j) {
 #endif
 }
 
-/// Bytes as a mask: lane l is set where the byte is not zero.
-SOFIE_INLINE inline i32v load(const std::uint8_t* p, Full j) {
-  typedef std::uint8_t bytes __attribute__((vector_size(kLanes)));
-  bytes b;
-  std::memcpy(&b, p + j.i, sizeof b);
-  return __builtin_convertvector(b, i32v) != i32v{};
-}
-SOFIE_INLINE inline i32v load(const std::uint8_t* p, Partial j) {
-  std::uint8_t b[kLanes] = {};
-  for (std::size_t l = 0; l < j.n; ++l) b[l] = p[j.i + l];
-  return load(b, Full{0});
-}
-SOFIE_INLINE inline i32v load(const bool* p, Full j) {
-  return load(reinterpret_cast<const std::uint8_t*>(p), j);
-}
-SOFIE_INLINE inline i32v load(const bool* p, Partial j) {
-  return load(reinterpret_cast<const std::uint8_t*>(p), j);
-}
-
 template <class T, class U>
 SOFIE_INLINE inline void store(T* p, Scalar j, U v) {
   p[j.i] = static_cast<T>(v);
@@ -228,26 +215,6 @@ SOFIE_INLINE inline void store(float* p, Partial j, f32v v) {
 /// A scalar stored through a vector index fills its valid lanes.
 SOFIE_INLINE inline void store(float* p, Full j, float v) { store(p, j, broadcast(v)); }
 SOFIE_INLINE inline void store(float* p, Partial j, float v) { store(p, j, broadcast(v)); }
-
-/// Masks are stored as bytes 0 and 1.
-SOFIE_INLINE inline void store(std::uint8_t* p, Full j, i32v m) {
-  typedef std::uint8_t bytes __attribute__((vector_size(kLanes)));
-  const bytes b = __builtin_convertvector(m & 1, bytes);
-  std::memcpy(p + j.i, &b, sizeof b);
-}
-SOFIE_INLINE inline void store(std::uint8_t* p, Partial j, i32v m) {
-  std::uint8_t b[kLanes];
-  store(b, Full{0}, m);
-  for (std::size_t l = 0; l < j.n; ++l) p[j.i + l] = b[l];
-}
-template <class J, class = std::enable_if_t<!std::is_same<J, Scalar>::value>>
-SOFIE_INLINE inline void store(bool* p, J j, i32v m) {
-  store(reinterpret_cast<std::uint8_t*>(p), j, m);
-}
-template <class J, class = std::enable_if_t<!std::is_same<J, Scalar>::value>>
-SOFIE_INLINE inline void store(bool* p, J j, bool b) {
-  store(reinterpret_cast<std::uint8_t*>(p), j, broadcast_mask(b));
-}
 
 /// lane l = f(j.i + l), evaluated for valid lanes only (the others repeat one of them). A predicate (f
 /// returns bool) gives a mask.
