@@ -244,21 +244,52 @@ SOFIE_INLINE inline V exp_tail(V r) {
   q = fma(q, r, 0.166666657f);
   return fma(q, r, 0.5f);
 }
+// NaN stays.
+template <class V>
+SOFIE_INLINE inline V at_least(V x, float low) {
+  if constexpr (is_vector<V>) {
+    return raw_max(broadcast(low), x);
+  } else {
+    return x < low ? low : x;
+  }
+}
+template <class V>
+SOFIE_INLINE inline V at_most(V x, float high) {
+  if constexpr (is_vector<V>) {
+    return raw_min(broadcast(high), x);
+  } else {
+    return x > high ? high : x;
+  }
+}
 template <class V>
 SOFIE_INLINE inline V clamp(V x, float low, float high) {
-  // NaN fails both comparisons and stays.
-  x = select(x > high, high, x);
-  return select(x < low, low, x);
+  return at_least(at_most(x, high), low);
+}
+
+// e^x for x <= 89.
+template <class V>
+SOFIE_INLINE inline V exp_below(V x) {
+  V n;
+  decltype(to_bits(x)) bits;
+  const V r = split_exp(at_least(x, -104.f), n, bits);
+  return scale(fma(r * r, exp_tail(r), r) + 1.f, n, bits);
+}
+// (e^x - 1) / 2 for -18 <= x <= 89; the half so that e^x may be larger than the largest float.
+template <class V>
+SOFIE_INLINE inline V half_expm1(V x) {
+  V n;
+  decltype(to_bits(x)) bits;
+  const V r = split_exp(x, n, bits);
+  const V p = fma(r * r, exp_tail(r), r);
+  const V half = from_bits((bits + 126u) << 23);
+  return fma(half, p, half - 0.5f);
 }
 }  // namespace detail
 
 /// e^x. Error below 0.98 ulp. Results below the smallest normal number are rounded to denormals, not flushed.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> exp(V x) {
-  V n;
-  decltype(to_bits(x)) bits;
-  const V r = detail::split_exp(detail::clamp(x, -104.f, 89.f), n, bits);
-  return detail::scale(fma(r * r, detail::exp_tail(r), r) + 1.f, n, bits);
+  return detail::exp_below(detail::at_most(x, 89.f));
 }
 SOFIE_INLINE inline double exp(double x) { return std::exp(x); }
 
@@ -277,13 +308,7 @@ SOFIE_INLINE inline double exp2(double x) { return std::exp2(x); }
 /// e^x - 1 without cancellation near 0. Error below 1.42 ulp.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> expm1(V x) {
-  V n;
-  decltype(to_bits(x)) bits;
-  const V r = detail::split_exp(detail::clamp(x, -18.f, 89.f), n, bits);
-  const V p = fma(r * r, detail::exp_tail(r), r);
-  // 2^n (p + 1) - 1, computed at half its size so that n = 128 is in range.
-  const V half = from_bits((bits + 126u) << 23);
-  return 2.f * fma(half, p, half - 0.5f);
+  return 2.f * detail::half_expm1(detail::clamp(x, -18.f, 89.f));
 }
 SOFIE_INLINE inline double expm1(double x) { return std::expm1(x); }
 
@@ -326,16 +351,16 @@ SOFIE_INLINE inline double log1p(double x) { return std::log1p(x); }
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> tanh(V x) {
   // tanh(9.1) rounds to 1.
-  const V a = detail::clamp(abs(x), 0.f, 10.f);
-  const V f = expm1(a + a);
-  return copysign(f / (f + 2.f), x);
+  const V a = detail::at_most(abs(x), 10.f);
+  const V f = detail::half_expm1(a + a);
+  return copysign(f / (f + 1.f), x);
 }
 SOFIE_INLINE inline double tanh(double x) { return std::tanh(x); }
 
 /// 1 / (1 + e^-x). Error below 2.3 ulp. From e^-|x|: no overflow, and denormal where the result is.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> sigmoid(V x) {
-  const V e = exp(-abs(x));
+  const V e = detail::exp_below(-abs(x));
   return select(x < 0.f, e, 1.f) / (e + 1.f);
 }
 SOFIE_INLINE inline double sigmoid(double x) {
