@@ -24,7 +24,7 @@ from sofie_root.program.program import (
     Stride,
 )
 
-from .gemm import unpack
+from .gemm import PANEL, unpack
 
 Array = npt.NDArray[Any]
 Resolve = Callable[[Dim], int]
@@ -79,6 +79,75 @@ class Cell:
         return (*sizes, ("reverse", self.reverse), ("clip", self.clip), *names)
 
 
+STRIP_PANELS = 10
+"""Panels of a strip, at most: ``sofie::kStripPanels``."""
+
+
+def gate_columns(gates: int, hidden: int) -> int:
+    """Columns of the weights of some gates, in whole panels: ``sofie::gate_columns``."""
+    return -(-gates * hidden // PANEL) * PANEL
+
+
+def column_order(parts: Sequence[int], hidden: int) -> Array:
+    """Which column of the model's ``[K, gates * hidden]`` matrix each packed column holds.
+
+    The units come 16 at a time, gate by gate; those that are left follow gate by gate without gaps. What
+    fills the last panel repeats a column, and nobody reads its sums.
+
+    Args:
+        parts: numbers of gates that are packed (and multiplied) together.
+        hidden: units of a gate.
+    """
+    whole = hidden // PANEL * PANEL
+    columns: list[Array] = []
+    gate = 0
+    for gates in parts:
+        of = np.arange(gate, gate + gates)[:, None] * hidden
+        blocks = [(of + np.arange(u, u + PANEL)).ravel() for u in range(0, whole, PANEL)]
+        used = np.concatenate([*blocks, (of + np.arange(whole, hidden)).ravel()])
+        columns.append(np.resize(used, gate_columns(gates, hidden)))
+        columns[-1][len(used) :] = used[0]
+        gate += gates
+    return np.concatenate(columns)
+
+
+def strips(columns: int) -> list[slice]:
+    """Columns of each strip: ``sofie::Strips``."""
+    panels = columns // PANEL
+    count = -(-panels // STRIP_PANELS)
+    widths = [panels // count + (s < panels % count) for s in range(count)]
+    ends = np.cumsum(widths) * PANEL
+    return [slice(int(e) - w * PANEL, int(e)) for w, e in zip(widths, ends, strict=True)]
+
+
+def pack_strips(matrix: Array, parts: Sequence[int], hidden: int) -> Array:
+    """Recurrent weights ``[H, columns]`` (in packed order) strip by strip, each row by row: flat."""
+    flat, first = [], 0
+    for gates in parts:
+        part = matrix[:, first : first + gate_columns(gates, hidden)]
+        flat += [part[:, s].ravel() for s in strips(part.shape[1])]
+        first += part.shape[1]
+    return np.concatenate(flat)
+
+
+def unpack_strips(flat: Array, parts: Sequence[int], hidden: int) -> Array:
+    """The ``[H, gates * hidden]`` matrix of the model."""
+    columns, first = [], 0
+    for gates in parts:
+        for s in strips(gate_columns(gates, hidden)):
+            size = hidden * (s.stop - s.start)
+            columns.append(flat[first : first + size].reshape(hidden, -1))
+            first += size
+    return in_model_order(np.concatenate(columns, axis=1), parts, hidden)
+
+
+def in_model_order(packed: Array, parts: Sequence[int], hidden: int) -> Array:
+    """Columns in packed order (the last axis) as the model has them."""
+    result = np.empty((*packed.shape[:-1], sum(parts) * hidden), packed.dtype)
+    result[..., column_order(parts, hidden)] = packed
+    return result
+
+
 def rnn(
     b: Builder,
     cell: Cell,
@@ -92,10 +161,11 @@ def rnn(
         b: the builder.
         cell: what is static.
         x: ``[seq, batch, I]``.
-        operands: lengths (or None), packed ``W``, packed ``R``, bias, initial state (or None).
+        operands: lengths (or None), packed ``W``, packed ``R``, bias in packed order, initial state
+            (or None).
         batch_first: whether the states are ``[batch, seq, H]`` instead of ``[seq, batch, H]``.
     """
-    return _direction(b, RNN, cell, (), 1, x, operands, batch_first)
+    return _direction(b, RNN, cell, (), (1,), x, operands, batch_first)
 
 
 def gru(
@@ -106,9 +176,18 @@ def gru(
     batch_first: bool,
     linear_before_reset: bool,
 ) -> tuple[Tensor, ...]:
-    """As :func:`rnn`; R of (z, r) and of h are packed apart unless ``linear_before_reset``."""
+    """As :func:`rnn`, with the columns of (z, r) and of h in two parts.
+
+    With ``linear_before_reset`` they are one part, and the bias is ``[2, columns]``: Wb, then Rb.
+    """
     traits = (("linear_before_reset", linear_before_reset),)
-    return _direction(b, GRU, cell, traits, 3, x, operands, batch_first)
+    parts = gru_parts(linear_before_reset)
+    return _direction(b, GRU, cell, traits, parts, x, operands, batch_first)
+
+
+def gru_parts(linear_before_reset: bool) -> tuple[int, ...]:
+    """Numbers of gates that a GRU multiplies together."""
+    return (3,) if linear_before_reset else (2, 1)
 
 
 def lstm(
@@ -124,7 +203,7 @@ def lstm(
     ``operands`` are lengths, W, R, bias, peepholes, initial state, initial cell state.
     """
     traits = (("input_forget", input_forget), ("peepholes", operands[4] is not None))
-    return _direction(b, LSTM, cell, traits, 4, x, operands, batch_first)
+    return _direction(b, LSTM, cell, traits, (4,), x, operands, batch_first)
 
 
 def _direction(
@@ -132,7 +211,7 @@ def _direction(
     spec: KernelSpec,
     cell: Cell,
     traits: tuple[tuple[str, Any], ...],
-    gates: int,
+    parts: tuple[int, ...],
     x: Tensor,
     operands: Sequence[Tensor | None],
     batch_first: bool,
@@ -148,7 +227,8 @@ def _direction(
     states = TensorType(x.dtype, (batch, seq, hidden) if batch_first else (seq, batch, hidden))
     outputs = (states, last, last) if spec is LSTM else (states, last)
     args += [Out(0), *steps, *(Out(k) for k in range(1, len(outputs)))]
-    workspace = seq * batch * gates * hidden + batch * (gates + 3) * hidden
+    columns = sum(gate_columns(gates, hidden) for gates in parts)
+    workspace = (seq + 1) * batch * columns + 2 * batch * hidden
     args.append(Scratch(workspace, x.dtype))
     return b.kernel(spec, args, inputs, outputs, (*cell.traits(), *traits), (x.dtype.cpp,))
 
@@ -156,7 +236,9 @@ def _direction(
 class _Run:
     """A reference run: operands by their place in the C++ call, and what the cells share."""
 
-    def __init__(self, kernel: Kernel, inputs: list[Array], resolve: Resolve, gates: int) -> None:
+    def __init__(
+        self, kernel: Kernel, inputs: list[Array], resolve: Resolve, parts: tuple[int, ...]
+    ) -> None:
         self.seq, self.batch = (resolve(d) for d in kernel.args[:2])  # type: ignore[arg-type]
         self.hidden = int(kernel.trait("H"))
         self.reverse, self.clip = kernel.trait("reverse"), kernel.trait("clip")
@@ -167,22 +249,20 @@ class _Run:
         after = 5 + len(given)
         y_time = kernel.args[after + 1]
         self.batch_first = resolve(y_time) != self.batch * self.hidden  # type: ignore[arg-type]
-        lens, w, self.r, bias, *self.rest = self.operands
+        lens, w, r, bias, *self.rest = self.operands
         assert w is not None
+        assert r is not None
         assert bias is not None
         self.lens = np.full(self.batch, self.seq) if lens is None else np.clip(lens, 0, self.seq)
-        self.bias = bias.reshape(2, gates * self.hidden)
-        self.projected = self.x @ unpack(w, gates * self.hidden) + self.bias[0]
+        self.r = unpack_strips(r, parts, self.hidden)
+        self.bias = in_model_order(bias, parts, self.hidden)
+        weights = in_model_order(unpack(w, bias.shape[-1]), parts, self.hidden)
+        self.projected = self.x @ weights + self.bias.reshape(-1, weights.shape[1])[0]
         self.y = np.zeros((self.seq, self.batch, self.hidden), self.x.dtype)
 
     def initial(self, state: Array | None) -> Array:
         """An initial state, zero where it is not given."""
         return np.zeros(self.y.shape[1:], self.x.dtype) if state is None else np.array(state)
-
-    def recurrent(self, gates: int) -> Array:
-        """``R^T`` as a matrix of that many gates."""
-        assert self.r is not None
-        return unpack(self.r, gates * self.hidden)
 
     def apply(self, name: str, x: Array, clip: bool = True) -> Array:
         """An activation, of a clipped input."""
@@ -203,33 +283,28 @@ class _Run:
 
 
 def _rnn_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
-    run = _Run(kernel, inputs, resolve, 1)
-    h, r = run.initial(run.rest[0]), run.recurrent(1)
+    run = _Run(kernel, inputs, resolve, (1,))
+    h = run.initial(run.rest[0])
     for on, t in run.steps():
-        h[on] = run.apply("f", run.projected[t, on] + h[on] @ r + run.bias[1])
+        h[on] = run.apply("f", run.projected[t, on] + h[on] @ run.r)
         run.y[t, on] = h[on]
     return run.outputs(h)
 
 
 def _gru_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
-    run = _Run(kernel, inputs, resolve, 3)
-    n = run.hidden
-    h, linear = run.initial(run.rest[0]), kernel.trait("linear_before_reset")
-    if linear:
-        r = run.recurrent(3)
-    else:
-        assert run.r is not None
-        panels = -(-2 * n // run.r.shape[2])
-        r = np.concatenate([unpack(run.r[:panels], 2 * n), unpack(run.r[panels:], n)], axis=1)
+    linear = kernel.trait("linear_before_reset")
+    run = _Run(kernel, inputs, resolve, gru_parts(linear))
+    n, h = run.hidden, run.initial(run.rest[0])
+    inner = run.bias[1] if linear else np.zeros_like(run.bias)
     for on, t in run.steps():
         p, old = run.projected[t, on], h[on]
-        q = old @ r[:, : 2 * n] + run.bias[1, : 2 * n]
+        q = old @ run.r[:, : 2 * n] + inner[: 2 * n]
         z = run.apply("f", p[:, :n] + q[:, :n])
         reset = run.apply("f", p[:, n : 2 * n] + q[:, n:])
         if linear:
-            candidate = reset * (old @ r[:, 2 * n :] + run.bias[1, 2 * n :])
+            candidate = reset * (old @ run.r[:, 2 * n :] + inner[2 * n :])
         else:
-            candidate = (reset * old) @ r[:, 2 * n :] + run.bias[1, 2 * n :]
+            candidate = (reset * old) @ run.r[:, 2 * n :]
         new = run.apply("g", p[:, 2 * n :] + candidate)
         h[on] = (1 - z) * new + z * old
         run.y[t, on] = h[on]
@@ -237,13 +312,13 @@ def _gru_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> lis
 
 
 def _lstm_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
-    run = _Run(kernel, inputs, resolve, 4)
+    run = _Run(kernel, inputs, resolve, (4,))
     n = run.hidden
     peepholes, h0, c0 = run.rest
-    h, c, r = run.initial(h0), run.initial(c0), run.recurrent(4)
+    h, c = run.initial(h0), run.initial(c0)
     peep = np.zeros((3, n), run.x.dtype) if peepholes is None else peepholes.reshape(3, n)
     for on, t in run.steps():
-        gates = (run.projected[t, on] + h[on] @ r + run.bias[1]).reshape(-1, 4, n)
+        gates = (run.projected[t, on] + h[on] @ run.r).reshape(-1, 4, n)
         old = c[on]
         i = run.apply("f", gates[:, 0] + peep[0] * old)
         f = run.apply("f", gates[:, 2] + peep[2] * old)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, DType, Op, Refuse, Shape, TensorType, operator, require_equal
@@ -14,9 +15,12 @@ from sofie_root.kernels import gemm
 from sofie_root.kernels import recurrent as kernels
 from sofie_root.kernels.recurrent import ACTIVATIONS, Cell
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.expr import as_index
 from sofie_root.program.program import Functor
 
 from .checks import FLOATS, require_dtype, require_one_dtype
+
+Array = npt.NDArray[Any]
 
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 _NAMES = {name.lower(): name for name in ACTIVATIONS}
@@ -125,29 +129,53 @@ class Recurrent(Op):
         """``[seq, batch, I]`` in the type that is computed in."""
         return b.cast(b.transpose(x, (1, 0, 2)) if self.layout else x, x.dtype.compute)
 
-    def _weights(self, b: Builder, w: Tensor, d: int, parts: Sequence[int]) -> Tensor:
-        """The transposed matrix of a direction, packed in parts of that many gates."""
-        name = f"{w.buffer}.{d}"
-        matrix = b.transpose(direction(b, w, d), (1, 0))
-        width = matrix.shape[1]
-        assert isinstance(width, int)
-        columns = [width * p // self.gates for p in parts]
-        starts = [sum(columns[:k]) for k in range(len(columns))]
-        if w.constant is not None:
-            array = w.constant[d].T.astype(w.dtype.compute.numpy)
-            split = np.split(array, starts[1:], axis=1)
-            return b.constant(np.concatenate([gemm.pack(a) for a in split]), f"{name}.packed")
-        packed = [
-            gemm.packed(b, b.loop((matrix.shape[0], n), lambda i, j, s=s: matrix[i, s + j]), name)
-            for s, n in zip(starts, columns, strict=True)
-        ]
-        return joined(b, packed, 0)
+    def _parts(self) -> tuple[int, ...]:
+        """Numbers of gates whose weights are multiplied together."""
+        return (self.gates,)
+
+    def _weights(
+        self, b: Builder, w: Tensor, r: Tensor, d: int, hidden: int
+    ) -> tuple[Tensor, Tensor]:
+        """W and R of a direction: transposed, their columns in the kernel's order, packed."""
+        parts = self._parts()
+        order = kernels.column_order(parts, hidden)
+        inputs, states = ordered(b, w, d, order), ordered(b, r, d, order)
+        if isinstance(inputs, Tensor):
+            inputs = gemm.packed(b, b.transpose(inputs, (1, 0)), w.buffer)
+        else:
+            inputs = b.constant(gemm.pack(inputs.T), f"{w.buffer}.{d}.packed")
+        if not isinstance(states, Tensor):
+            flat = kernels.pack_strips(states.T, parts, hidden)
+            return inputs, b.constant(flat, f"{r.buffer}.{d}.packed")
+        pieces, first = [], 0
+        for gates in parts:
+            columns = kernels.gate_columns(gates, hidden)
+            for strip in kernels.strips(columns):
+                at, width = first + strip.start, strip.stop - strip.start
+                rows = b.loop((hidden, width), lambda i, j, at=at: states[at + j, i])
+                pieces.append(b.reshape(rows, (hidden * width,)))
+            first += columns
+        return inputs, joined(b, pieces, 0)
 
     def _bias(self, b: Builder, bias: Tensor | None, x: Tensor, hidden: int, d: int) -> Tensor:
-        """Wb then Rb of a direction; zeros where the model has none."""
+        """Wb + Rb of a direction in the kernel's order; zeros where the model has none."""
+        order, apart = kernels.column_order(self._parts(), hidden), self._biases_apart()
         if bias is None:
-            return b.constant(np.zeros(2 * self.gates * hidden, x.dtype.numpy), "no_bias")
-        return direction(b, bias, d)
+            zeros = np.zeros((2, len(order)) if apart else len(order), x.dtype.numpy)
+            return b.constant(zeros, "no_bias")
+        both = [ordered(b, bias, d, order + k * self.gates * hidden) for k in range(2)]
+        tensors = [t for t in both if isinstance(t, Tensor)]
+        if not tensors:
+            arrays = np.stack([np.asarray(a) for a in both])
+            return b.constant(arrays if apart else arrays.sum(axis=0), f"{bias.buffer}.{d}")
+        if apart:
+            return stacked(b, tensors, 0)
+        inputs, states = tensors
+        return b.loop(inputs.shape, lambda i: inputs[i] + states[i])
+
+    def _biases_apart(self) -> bool:
+        """Whether the kernel adds Rb elsewhere than Wb."""
+        return False
 
     def _state(self, b: Builder, state: Tensor | None, d: int) -> Tensor | None:
         """An initial state of a direction as ``[batch, H]``; None for zeros."""
@@ -174,6 +202,16 @@ def direction(b: Builder, x: Tensor, d: int, axis: int = 0) -> Tensor:
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     part = b.loop(shape, lambda *i: x[(*i[:axis], d, *i[axis:])], x.dtype)
     return b.cast(part, x.dtype.compute)
+
+
+def ordered(b: Builder, x: Tensor, d: int, order: Array) -> Tensor | Array:
+    """The rows of ``x[d]`` in this order, in the type that is computed in; an array if constant."""
+    if x.constant is not None:
+        return np.asarray(x.constant[d][order], x.dtype.compute.numpy)
+    table = b.constant(order.astype(np.int64), "order")
+    shape = (len(order), *x.shape[2:])
+    rows = b.loop(shape, lambda i, *rest: x[(d, as_index(table[i], x.shape[1]), *rest)])
+    return b.cast(rows, x.dtype.compute)
 
 
 def stacked(b: Builder, parts: Sequence[Tensor], axis: int) -> Tensor:
@@ -234,17 +272,12 @@ class RNN(Recurrent):
         for d, cell in enumerate(self._cells(w.shape, r.shape)):
             operands = (
                 lengths,
-                self._weights(b, w, d, (self.gates,)),
-                self._weights(b, r, d, self._parts()),
+                *self._weights(b, w, r, d, cell.hidden),
                 self._bias(b, bias, wide, cell.hidden, d),
                 self._state(b, initial_h, d),
             )
             parts.append(self._run(b, cell, wide, operands))
         return self._outputs(b, parts, x.dtype)
-
-    def _parts(self) -> tuple[int, ...]:
-        """Numbers of gates in whose groups R is packed."""
-        return (self.gates,)
 
     def _run(
         self, b: Builder, cell: Cell, x: Tensor, operands: Sequence[Tensor | None]
@@ -263,7 +296,10 @@ class GRU(RNN):
     linear_before_reset: int = 0
 
     def _parts(self) -> tuple[int, ...]:
-        return (3,) if self.linear_before_reset else (2, 1)
+        return kernels.gru_parts(bool(self.linear_before_reset))
+
+    def _biases_apart(self) -> bool:
+        return bool(self.linear_before_reset)
 
     def _run(
         self, b: Builder, cell: Cell, x: Tensor, operands: Sequence[Tensor | None]
@@ -315,8 +351,7 @@ class LSTM(Recurrent):
         for d, cell in enumerate(self._cells(w.shape, r.shape)):
             operands = (
                 lengths,
-                self._weights(b, w, d, (4,)),
-                self._weights(b, r, d, (4,)),
+                *self._weights(b, w, r, d, cell.hidden),
                 self._bias(b, bias, wide, cell.hidden, d),
                 None if peepholes is None else direction(b, peepholes, d),
                 self._state(b, initial_h, d),

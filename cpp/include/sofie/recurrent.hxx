@@ -1,7 +1,7 @@
 // ONNX RNN, GRU and LSTM, one direction per call.
 //
 // The products of all time steps with the input weights are one gemm; a step then multiplies the hidden state
-// with the recurrent weights and applies the gates vector by vector.
+// with the recurrent weights (state_product.hxx) and applies the gates vector by vector.
 //
 // Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
 #pragma once
@@ -13,6 +13,7 @@
 #include "gemm.hxx"
 #include "math.hxx"
 #include "simd.hxx"
+#include "state_product.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {
@@ -98,21 +99,60 @@ struct Softplus {
 // What the three cells share
 // ---------------------------------------------------------------------------------------------------------
 
-/// Elements of workspace of a direction: gates is 1 (RNN), 3 (GRU) or 4 (LSTM).
-constexpr std::size_t recurrent_workspace(std::size_t gates, std::size_t seq, std::size_t batch,
+/// Columns of the weights of G gates of H units: in whole panels.
+constexpr std::size_t gate_columns(std::size_t gates, std::size_t hidden) {
+  return (gates * hidden + kPanel - 1) / kPanel * kPanel;
+}
+
+/// Elements of workspace of a direction whose weights have that many columns.
+constexpr std::size_t recurrent_workspace(std::size_t columns, std::size_t seq, std::size_t batch,
                                           std::size_t hidden) {
-  return seq * batch * gates * hidden + batch * (gates + 3) * hidden;
+  return (seq + 1) * batch * columns + 2 * batch * hidden;
 }
 
 namespace detail {
 
-// map with vectors for float, with scalars for other types.
-template <class T, class N, class F>
-SOFIE_INLINE inline void map_typed(N n, F&& body) {
+/// Where the gates of some units are in a row of columns.
+template <class J>
+struct GatePlace {
+  J lane;
+  std::size_t first, step;
+  template <class T>
+  SOFIE_INLINE auto operator()(const T* row, std::size_t gate) const {
+    return load(row + first + gate * step, lane);
+  }
+};
+
+// Calls body(j, place) for all units j, vector by vector (T other than float: one by one). The columns go
+// unit by unit, 16 of them at a time and within these gate by gate; the units that are left follow without
+// gaps. So the gates of a unit are computed together, and little is wasted on padding.
+template <class T, std::size_t G, std::size_t H, class F>
+SOFIE_INLINE inline void each_unit(F&& body) {
+  constexpr std::size_t whole = H / kPanel * kPanel, rest = H - whole;
   if constexpr (std::is_same<T, float>::value) {
-    map(n, body);
+    for (std::size_t block = 0; block < whole; block += kPanel) {
+      SOFIE_UNROLL
+      for (std::size_t l = 0; l < kPanel; l += kLanes) {
+        body(Full{block + l}, GatePlace<Full>{{0}, block * G + l, kPanel});
+      }
+    }
+    if constexpr (rest > 0) {
+      constexpr std::size_t full = rest / kLanes * kLanes;
+      SOFIE_UNROLL
+      for (std::size_t l = 0; l < full; l += kLanes) {
+        body(Full{whole + l}, GatePlace<Full>{{0}, whole * G + l, rest});
+      }
+      if constexpr (full < rest) {
+        body(Partial{whole + full, rest - full},
+             GatePlace<Partial>{{0, rest - full}, whole * G + full, rest});
+      }
+    }
   } else {
-    for (std::size_t i = 0; i < n; ++i) body(Scalar{i});
+    for (std::size_t j = 0; j < H; ++j) {
+      const bool packed = j < whole;
+      const std::size_t first = packed ? j / kPanel * kPanel * G + j % kPanel : whole * G + j - whole;
+      body(Scalar{j}, GatePlace<Scalar>{{0}, first, packed ? kPanel : rest});
+    }
   }
 }
 
@@ -126,13 +166,14 @@ SOFIE_INLINE inline V clip(V x) {
   }
 }
 
-// One direction: G gates, times and strides of the operands.
-template <class P, std::size_t G, class T>
+// One direction with N columns of weights: times and strides of the operands.
+template <class P, std::size_t N, class T>
 struct Recurrence {
   std::size_t seq, batch;
   const std::int32_t* lens;
-  T *projected, *gates, *h, *extra;   // the parts of the workspace
+  T *projected, *sums, *h, *extra;    // the parts of the workspace
   std::size_t time_step, batch_step;  // of projected
+  bool begun;                         // whether the states are not all zero
 
   std::size_t length(std::size_t b) const {
     if (lens == nullptr) return seq;
@@ -146,19 +187,19 @@ struct Recurrence {
     return projected + time(step, b) * time_step + b * batch_step;
   }
 
-  Recurrence(std::size_t seq_, std::size_t batch_, const std::int32_t* lens_, T* workspace)
-      : seq(seq_), batch(batch_), lens(lens_), projected(workspace) {
-    gates = projected + seq * batch * G * P::H;
-    h = gates + batch * G * P::H;
+  Recurrence(std::size_t seq_, std::size_t batch_, const std::int32_t* lens_, const T* h0, T* workspace)
+      : seq(seq_), batch(batch_), lens(lens_), projected(workspace), begun(h0 != nullptr) {
+    sums = projected + seq * batch * N;
+    h = sums + batch * N;
     extra = h + batch * P::H;
+    start(batch * P::H, h0, h);
   }
 
   // projected = x W + bias for all times.
-  template <class Bias>
-  SOFIE_INLINE void project(const T* x, std::size_t x_time, std::size_t x_batch, const T* w, Bias bias) {
-    const fixed<G * P::H> n;
+  SOFIE_INLINE void project(const T* x, std::size_t x_time, std::size_t x_batch, const T* w, const T* bias) {
+    const fixed<N> n;
     const fixed<P::I> k;
-    const auto add = [&](auto acc, std::size_t, auto j) SOFIE_INLINE { return acc + bias(j); };
+    const auto add = [&](auto acc, std::size_t, auto j) SOFIE_INLINE { return acc + load(bias, j); };
     if (batch == 1 || x_time == batch * x_batch) {  // time major: the rows are equally spaced
       time_step = batch * n;
       batch_step = n;
@@ -169,6 +210,25 @@ struct Recurrence {
       for (std::size_t b = 0; b < batch; ++b) {
         gemm(seq, n, k, x + b * x_batch, x_time, w, projected + b * batch_step, n, add);
       }
+    }
+  }
+
+  // For all entries b: the columns from `first` on of sums = (fixed_start or, if that is null, the
+  // projection)
+  // + state R. The sums of entries that have ended are not read.
+  template <std::size_t First, std::size_t Columns>
+  SOFIE_INLINE void multiply(std::size_t step, const T* states, const T* r, const T* fixed_start) const {
+    const T* start[kStateBlock];
+    for (std::size_t b = 0; b < batch; b += kStateBlock) {
+      const std::size_t rows = batch - b < kStateBlock ? batch - b : kStateBlock;
+      for (std::size_t i = 0; i < rows; ++i) {
+        start[i] = fixed_start != nullptr ? fixed_start
+                   : step < length(b + i) ? projection(step, b + i) + First
+                                          : projected;
+      }
+      state_product<Columns, P::H, N * P::H * sizeof(T)>(rows, begun ? P::H : 0, step % 2 != 0,
+                                                         states + b * P::H, r, start,
+                                                         sums + batch * First + b * Columns);
     }
   }
 
@@ -191,12 +251,19 @@ struct Recurrence {
 
 // All three functions take, beside what is said at each:
 //   P          static constexpr members: std::size_t I, H; bool reverse; float clip (0: none); activations f,
-//   g (, h) seq, batch extents x          input, x[t * x_time + b * x_batch + i] lens       null, or the
-//   number of valid steps of each batch entry. Later ones give Y = 0; the state stays. w, r       W^T
-//   [I][G*H] and R^T [H][G*H] packed like the right-hand side of gemm bias       [2*G*H]: Wb then Rb, never
-//   null h0         initial state [batch][H], or null for 0 y          null, or all states: y[t * y_time + b
-//   * y_batch + i] y_h        null, or the last state [batch][H] workspace  recurrent_workspace(G, seq,
-//   batch, H) elements
+//              g (, h)
+//   seq, batch extents
+//   x          input, x[t * x_time + b * x_batch + i]
+//   lens       null, or the number of valid steps of each batch entry. Later ones give Y = 0; the state
+//   stays. w          W^T [I][N], its N = gate_columns(G, H) columns in the order of detail::each_unit,
+//   packed like
+//              the right-hand side of gemm
+//   r          R^T [H][N], its columns in the same order, packed in Strips
+//   bias       [N]: Wb + Rb in the same order, never null
+//   h0         initial state [batch][H], or null for 0
+//   y          null, or all states: y[t * y_time + b * y_batch + i]
+//   y_h        null, or the last state [batch][H]
+//   workspace  recurrent_workspace(N, seq, batch, H) elements, 64-byte aligned
 
 /// h' = f(x W + h R + bias). G = 1.
 template <class P, class T>
@@ -204,21 +271,20 @@ void rnn_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x
                    const std::int32_t* lens, const same<T>* w, const same<T>* r, const same<T>* bias,
                    const same<T>* h0, same<T>* y, std::size_t y_time, std::size_t y_batch, same<T>* y_h,
                    same<T>* workspace) {
-  constexpr fixed<P::H> H;
-  detail::Recurrence<P, 1, T> s(seq, batch, lens, workspace);
-  s.project(x, x_time, x_batch, w, [&](auto j) SOFIE_INLINE { return load(bias, j) + load(bias + P::H, j); });
-  s.start(batch * P::H, h0, s.h);
-  for (std::size_t step = 0; step < seq; ++step) {
-    gemm(batch, H, H, s.h, P::H, r, s.gates, P::H,
-         [](auto acc, std::size_t, auto) SOFIE_INLINE { return acc; });
+  constexpr std::size_t N = gate_columns(1, P::H);
+  detail::Recurrence<P, N, T> s(seq, batch, lens, h0, workspace);
+  s.project(x, x_time, x_batch, w, bias);
+  for (std::size_t step = 0; step < seq; ++step, s.begun = true) {
+    s.template multiply<0, N>(step, s.h, r, nullptr);
     for (std::size_t b = 0; b < batch; ++b) {
       if (step >= s.length(b)) continue;
-      const T *p = s.projection(step, b), *q = s.gates + b * P::H;
+      const T* q = s.sums + b * N;
       T* h = s.h + b * P::H;
-      detail::map_typed<T>(H, [&](auto j) SOFIE_INLINE {
-        const auto v = P::f(detail::clip<P>(load(p, j) + load(q, j)));
+      T* out = y == nullptr ? nullptr : y + s.time(step, b) * y_time + b * y_batch;
+      detail::each_unit<T, 1, P::H>([&](auto j, auto gate) SOFIE_INLINE {
+        const auto v = P::f(detail::clip<P>(gate(q, 0)));
         store(h, j, v);
-        if (y != nullptr) store(y + s.time(step, b) * y_time + b * y_batch, j, v);
+        if (out != nullptr) store(out, j, v);
       });
     }
   }
@@ -226,66 +292,52 @@ void rnn_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x
 }
 
 /// Gates z, r, h: z = f(.), r = f(.), n = g(.), h' = (1 - z) n + z h. G = 3.
-/// P also has bool linear_before_reset. If it is false, r is packed in two parts, one behind the other: R^T
-/// of z and r as [H][2*H], that of h as [H][H].
+///
+/// P also has bool linear_before_reset. If it is true, bias is [2][N]: Wb, then Rb. Otherwise the columns are
+/// in two parts, those of z and r and then those of h, and r is packed part by part.
 template <class P, class T>
 void gru_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x_time, std::size_t x_batch,
                    const std::int32_t* lens, const same<T>* w, const same<T>* r, const same<T>* bias,
                    const same<T>* h0, same<T>* y, std::size_t y_time, std::size_t y_batch, same<T>* y_h,
                    same<T>* workspace) {
-  constexpr fixed<P::H> H;
-  detail::Recurrence<P, 3, T> s(seq, batch, lens, workspace);
-  // With linear_before_reset the bias Rb of h is inside the product with the reset gate.
-  s.project(x, x_time, x_batch, w, [&](auto j) SOFIE_INLINE {
+  constexpr std::size_t two = gate_columns(2, P::H), one = gate_columns(1, P::H);
+  constexpr std::size_t N = P::linear_before_reset ? gate_columns(3, P::H) : two + one;
+  detail::Recurrence<P, N, T> s(seq, batch, lens, h0, workspace);
+  s.project(x, x_time, x_batch, w, bias);
+  for (std::size_t step = 0; step < seq; ++step, s.begun = true) {
     if constexpr (P::linear_before_reset) {
-      return load(bias, j);
+      s.template multiply<0, N>(step, s.h, r, bias + N);
     } else {
-      return load(bias, j) + load(bias + 3 * P::H, j);
-    }
-  });
-  s.start(batch * P::H, h0, s.h);
-  const auto plain = [](auto acc, std::size_t, auto) SOFIE_INLINE { return acc; };
-  for (std::size_t step = 0; step < seq; ++step) {
-    if constexpr (P::linear_before_reset) {
-      gemm(batch, fixed<3 * P::H>{}, H, s.h, P::H, r, s.gates, 3 * P::H,
-           [&](auto acc, std::size_t, auto j) SOFIE_INLINE { return acc + load(bias + 3 * P::H, j); });
+      s.template multiply<0, two>(step, s.h, r, nullptr);
       for (std::size_t b = 0; b < batch; ++b) {
-        if (step >= s.length(b)) continue;
-        const T *p = s.projection(step, b), *q = s.gates + b * 3 * P::H;
-        T* h = s.h + b * P::H;
-        detail::map_typed<T>(H, [&](auto j) SOFIE_INLINE {
-          const auto z = P::f(detail::clip<P>(load(p, j) + load(q, j)));
-          const auto reset = P::f(detail::clip<P>(load(p + P::H, j) + load(q + P::H, j)));
-          const auto n = P::g(detail::clip<P>(fma(reset, load(q + 2 * P::H, j), load(p + 2 * P::H, j))));
-          const auto v = fma(z, load(h, j) - n, n);
-          store(h, j, v);
-          if (y != nullptr) store(y + s.time(step, b) * y_time + b * y_batch, j, v);
-        });
-      }
-    } else {
-      gemm(batch, fixed<2 * P::H>{}, H, s.h, P::H, r, s.gates, 2 * P::H, plain);
-      T *const reset_h = s.extra, *const candidate = s.extra + batch * P::H;
-      for (std::size_t b = 0; b < batch; ++b) {
-        const bool valid = step < s.length(b);
-        const T* p = s.projection(valid ? step : 0, valid ? b : 0);
-        T* q = s.gates + b * 2 * P::H;
+        T *q = s.sums + b * two, *reset_h = s.extra + b * P::H;
         const T* h = s.h + b * P::H;
-        detail::map_typed<T>(H, [&](auto j) SOFIE_INLINE {
-          store(q, j, P::f(detail::clip<P>(load(p, j) + load(q, j))));
-          const auto reset = P::f(detail::clip<P>(load(p + P::H, j) + load(q + P::H, j)));
-          store(reset_h + b * P::H, j, reset * load(h, j));
+        detail::each_unit<T, 2, P::H>([&](auto j, auto gate) SOFIE_INLINE {
+          store(reset_h, j, P::f(detail::clip<P>(gate(q, 1))) * load(h, j));
         });
       }
-      gemm(batch, H, H, reset_h, P::H, r + packed_size(2 * P::H, P::H), candidate, P::H, plain);
-      for (std::size_t b = 0; b < batch; ++b) {
-        if (step >= s.length(b)) continue;
-        const T *p = s.projection(step, b) + 2 * P::H, *q = s.gates + b * 2 * P::H, *a = candidate + b * P::H;
-        T* h = s.h + b * P::H;
-        detail::map_typed<T>(H, [&](auto j) SOFIE_INLINE {
-          const auto n = P::g(detail::clip<P>(load(p, j) + load(a, j)));
-          const auto v = fma(load(q, j), load(h, j) - n, n);
-          store(h, j, v);
-          if (y != nullptr) store(y + s.time(step, b) * y_time + b * y_batch, j, v);
+      s.template multiply<two, one>(step, s.extra, r + two * P::H, nullptr);
+    }
+    for (std::size_t b = 0; b < batch; ++b) {
+      if (step >= s.length(b)) continue;
+      T* h = s.h + b * P::H;
+      T* out = y == nullptr ? nullptr : y + s.time(step, b) * y_time + b * y_batch;
+      const auto finish = [&](auto j, auto z, auto n) SOFIE_INLINE {
+        const auto v = fma(z, load(h, j) - n, n);
+        store(h, j, v);
+        if (out != nullptr) store(out, j, v);
+      };
+      if constexpr (P::linear_before_reset) {
+        const T *p = s.projection(step, b), *q = s.sums + b * N;
+        detail::each_unit<T, 3, P::H>([&](auto j, auto gate) SOFIE_INLINE {
+          const auto z = P::f(detail::clip<P>(gate(p, 0) + gate(q, 0)));
+          const auto reset = P::f(detail::clip<P>(gate(p, 1) + gate(q, 1)));
+          finish(j, z, P::g(detail::clip<P>(fma(reset, gate(q, 2), gate(p, 2)))));
+        });
+      } else {
+        const T *q = s.sums + b * two, *candidate = s.sums + batch * two + b * one;
+        detail::each_unit<T, 2, P::H>([&](auto j, auto gate) SOFIE_INLINE {
+          finish(j, P::f(detail::clip<P>(gate(q, 0))), P::g(detail::clip<P>(load(candidate, j))));
         });
       }
     }
@@ -294,6 +346,7 @@ void gru_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t x
 }
 
 /// Gates i, o, f, c: c' = f c + i g(.), h' = o h(c'). G = 4.
+///
 /// P also has bool input_forget (f = 1 - i) and bool peepholes.
 /// @param peephole [3*H] in the order i, o, f; read if P::peepholes.
 /// @param c0 initial cell state [batch][H], or null for 0.
@@ -303,42 +356,38 @@ void lstm_direction(std::size_t seq, std::size_t batch, const T* x, std::size_t 
                     const std::int32_t* lens, const same<T>* w, const same<T>* r, const same<T>* bias,
                     const same<T>* peephole, const same<T>* h0, const same<T>* c0, same<T>* y,
                     std::size_t y_time, std::size_t y_batch, same<T>* y_h, same<T>* y_c, same<T>* workspace) {
-  constexpr fixed<P::H> H;
-  detail::Recurrence<P, 4, T> s(seq, batch, lens, workspace);
-  s.project(x, x_time, x_batch, w,
-            [&](auto j) SOFIE_INLINE { return load(bias, j) + load(bias + 4 * P::H, j); });
-  s.start(batch * P::H, h0, s.h);
+  constexpr std::size_t N = gate_columns(4, P::H);
+  detail::Recurrence<P, N, T> s(seq, batch, lens, h0, workspace);
+  s.project(x, x_time, x_batch, w, bias);
   T* const cells = s.extra;
   s.start(batch * P::H, c0, cells);
-  for (std::size_t step = 0; step < seq; ++step) {
-    gemm(batch, fixed<4 * P::H>{}, H, s.h, P::H, r, s.gates, 4 * P::H,
-         [](auto acc, std::size_t, auto) SOFIE_INLINE { return acc; });
+  for (std::size_t step = 0; step < seq; ++step, s.begun = true) {
+    s.template multiply<0, N>(step, s.h, r, nullptr);
     for (std::size_t b = 0; b < batch; ++b) {
       if (step >= s.length(b)) continue;
-      const T *p = s.projection(step, b), *q = s.gates + b * 4 * P::H;
+      const T* q = s.sums + b * N;
       T *h = s.h + b * P::H, *cell = cells + b * P::H;
-      detail::map_typed<T>(H, [&](auto j) SOFIE_INLINE {
-        // Input of gate number `gate`, whose peephole (if it has one) sees the state c.
-        const auto gate = [&](std::size_t number, std::size_t peep, auto c) SOFIE_INLINE {
-          auto v = load(p + number * P::H, j) + load(q + number * P::H, j);
-          if constexpr (P::peepholes) {
-            if (peep < 3) v = fma(load(peephole + (peep < 3 ? peep : 0) * P::H, j), c, v);
-          }
+      T* out = y == nullptr ? nullptr : y + s.time(step, b) * y_time + b * y_batch;
+      detail::each_unit<T, 4, P::H>([&](auto j, auto gate) SOFIE_INLINE {
+        // The input of a gate, whose peephole (all but the candidate have one) sees the state c.
+        const auto input = [&](std::size_t number, auto c) SOFIE_INLINE {
+          auto v = gate(q, number);
+          if constexpr (P::peepholes) v = fma(load(peephole + number * P::H, j), c, v);
           return detail::clip<P>(v);
         };
         const auto old = load(cell, j);
-        const auto i = P::f(gate(0, 0, old));
-        const auto n = P::g(gate(3, 3, old));
+        const auto i = P::f(input(0, old));
+        const auto n = P::g(detail::clip<P>(gate(q, 3)));
         auto c = i * n;
         if constexpr (P::input_forget) {
           c = fma(T(1) - i, old, c);
         } else {
-          c = fma(P::f(gate(2, 2, old)), old, c);
+          c = fma(P::f(input(2, old)), old, c);
         }
-        const auto v = P::f(gate(1, 1, c)) * P::h(c);
+        const auto v = P::f(input(1, c)) * P::h(c);
         store(cell, j, c);
         store(h, j, v);
-        if (y != nullptr) store(y + s.time(step, b) * y_time + b * y_batch, j, v);
+        if (out != nullptr) store(out, j, v);
       });
     }
   }
