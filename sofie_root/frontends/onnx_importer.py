@@ -203,10 +203,9 @@ class Importer:
         formal = [self._values.fresh(prefix + i.name) for i in proto.input]
         importer.graph.inputs = tuple(formal)
         importer.graph.types.update(zip(formal, types, strict=True))
-        inner = _inside(
-            proto,
-            raw,
-            scope,
+        inner = scope.inside(
+            raw.name,
+            initializers(proto),
             values=dict(zip((i.name for i in proto.input), formal, strict=True)),
             captures=True,
         )
@@ -232,10 +231,9 @@ class Importer:
                 outer.constant(np.asarray(iteration, np.int64), f"{raw.name}/iteration"),
                 outer.constant(np.asarray(True), f"{raw.name}/condition"),
             ]
-            inner = _inside(
-                proto,
-                raw,
-                scope,
+            inner = scope.inside(
+                raw.name,
+                initializers(proto),
                 values=dict(zip((i.name for i in proto.input), [*lead, *states], strict=True)),
                 prefix=f"{raw.name}/{iteration}/",
             )
@@ -516,10 +514,9 @@ class Importer:
         """Puts the branch that is always taken in the place of the If."""
         if len(graph.output) != len(raw.outputs):
             raise ModelError(f"has {len(raw.outputs)} outputs, its branch has {len(graph.output)}")
-        inner = _inside(
-            graph,
-            raw,
-            scope,
+        inner = scope.inside(
+            raw.name,
+            initializers(graph),
             names={
                 i.name: o for i, o in zip(graph.output, raw.outputs, strict=True) if o is not None
             },
@@ -558,20 +555,6 @@ class Importer:
                 raw = RawNode(domain, proto.op_type, 0, (), (), {}, name)
                 self.refuse(name, proto.op_type, unknown_operator(raw))
             waiting += [(node, name) for node in inner]
-
-
-def _inside(graph: GraphProto, raw: RawNode, scope: Scope, prefix: str = "", **own: Any) -> Scope:
-    """The scope of a node's subgraph, which sees the names around it."""
-    return Scope(
-        opsets=scope.opsets,
-        tensors=initializers(graph),
-        attributes=scope.attributes,
-        prefix=prefix or f"{raw.name}/",
-        origin=raw.name if scope.origin is None else scope.origin,
-        calls=scope.calls,
-        parent=scope,
-        **own,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,32 @@ class Scope:
         here = name in self.values or name in self.tensors
         return here or (self.parent is not None and self.parent.has(name))
 
+    def inside(
+        self,
+        node: str,
+        tensors: dict[str, TensorProto | SparseTensorProto],
+        prefix: str = "",
+        **own: Any,
+    ) -> Scope:
+        """The scope of a subgraph of a node, which sees the names around it.
+
+        Args:
+            node: name of the node.
+            tensors: the subgraph's initialisers.
+            prefix: put before names; the node's if not given.
+            own: further fields.
+        """
+        return Scope(
+            opsets=self.opsets,
+            tensors=tensors,
+            attributes=self.attributes,
+            prefix=prefix or f"{node}/",
+            origin=node if self.origin is None else self.origin,
+            calls=self.calls,
+            parent=self,
+            **own,
+        )
+
 
 class Names:
     """Names that are taken, and new ones that are not."""
