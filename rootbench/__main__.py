@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sofie_root.errors import SofieError
+from sofie_root.storage.atomic import replacing
 
 from . import plots, report
+from .findings import Result, is_wrong
 from .models import Case, select
 from .peers import CONTENDERS, OURS, PEERS
 from .run import Settings, run
@@ -73,7 +75,8 @@ def _main(options: argparse.Namespace, console: Console) -> int:
             return 0
         os.environ["ROOTBENCH_WORK"] = str(Path(options.output, "work").resolve())
         file = Path(options.output, "bench.json")
-        results = _measure(cases, _settings(options), console, file)
+        earlier = json.loads(file.read_text()) if options.resume and file.exists() else None
+        results = _measure(cases, _settings(options), console, file, earlier)
         console.print(f"written: {file}")
     report.show(results, console)
     if options.write:
@@ -82,11 +85,13 @@ def _main(options: argparse.Namespace, console: Console) -> int:
         console.print(f"written: {HERE / 'RESULTS.md'}" + "".join(f", {p.name}" for p in drawn))
     elif drawn := plots.draw(results, Path(options.output, "plots")):
         console.print("written: " + ", ".join(str(p) for p in drawn))
-    wrong = [c for c in results["cases"].values() if any(report.is_wrong(c, name) for name in OURS)]
+    wrong = [c for c in results["cases"].values() if any(is_wrong(c, name) for name in OURS)]
     return 1 if wrong else 0
 
 
-def _measure(cases: list[Case], settings: Settings, console: Console, file: Path) -> report.Result:
+def _measure(
+    cases: list[Case], settings: Settings, console: Console, file: Path, earlier: Result | None
+) -> Result:
     """Measures, and keeps what there is in a file, in case the run is interrupted."""
     command = shlex.join(["python", "-m", "rootbench", *sys.argv[1:]])
     load = os.getloadavg()[0]
@@ -109,12 +114,19 @@ def _measure(cases: list[Case], settings: Settings, console: Console, file: Path
             if not sys.stdout.isatty() and what == "build":
                 print(f"[{order.index(name) + 1}/{len(order)}] {name}", flush=True)
 
-        def on_result(results: report.Result) -> None:
+        def on_result(results: Result) -> None:
             results["machine"]["command"] = command
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(results, indent=1))
+            with replacing(file) as whole:  # an interrupted run leaves a file that can be read
+                whole.write_text(json.dumps(results, indent=1))
 
-        results = run(cases, settings, on_step, on_result)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            results = run(cases, settings, on_step, on_result, earlier)
+        except KeyboardInterrupt:
+            raise BenchError(
+                f"interrupted. What was measured is in {file}: --report {file} shows it, and\n"
+                f"  {command} --resume\ngoes on with it"
+            ) from None
         progress.update(task, completed=len(cases), description="done")
     return results
 
@@ -124,15 +136,17 @@ def _settings(options: argparse.Namespace) -> Settings:
     if unknown := [p for p in peers if p not in PEERS]:
         raise BenchError(f"no peer is called {unknown[0]!r}; there are: {', '.join(PEERS)}")
     ours = [n for n in OURS if n != "sofie-cling" or not options.no_cling]
+    ours = [n for n in ours if n != "sofie-exact" or not options.no_exact]
     core = options.core
     if core is None and hasattr(os, "sched_getaffinity"):
         core = max(os.sched_getaffinity(0))  # the first one gets the interrupts
-    budget = options.seconds if options.seconds is not None else 1.0 if options.quick else 4.0
+    budget = options.seconds if options.seconds is not None else 1.0 if options.quick else 2.0
     return Settings(
         contenders=tuple(n for n in CONTENDERS if n in ours or n in peers),
         core=core,
         seconds=budget,
         min_rounds=options.min_rounds,
+        limit=options.limit,
         events=options.events,
         symbolic=options.symbolic,
         debug=options.debug,
@@ -174,11 +188,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="few small models, short rounds")
     add("--all", action="store_true", help="the heaviest models too (seconds per call)")
     add("--no-cling", action="store_true", help="ours compiled only: works without ROOT")
-    add("--events", type=int, nargs="?", const=50_000, default=0, metavar="N",
-        help="one model in RDataFrame event loops too, with 1 and 2 slots (N: 50000)")  # fmt: skip
+    add("--no-exact", action="store_true", help="not generate(exact=True), where that differs")
+    add(
+        "--events",
+        action="store_true",
+        help="some models in RDataFrame event loops too, with 1 and 2 slots; needs two idle cores",
+    )
     add("--symbolic", action="store_true", help="leave symbolic dims in the files (default: fixed)")
-    add("--seconds", type=float, help="time of a model's interleaved rounds (4; --quick: 1)")
-    add("--min-rounds", type=int, default=9, metavar="N", help="rounds however long they take (9)")
+    add("--seconds", type=float, help="time of a model's interleaved rounds (2; --quick: 1)")
+    add("--min-rounds", type=int, default=7, metavar="N", help="rounds however long they take (7)")
+    add(
+        "--limit",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="what all processes of one model may take; then the next one's turn comes (300)",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run: keep what bench.json in --output holds",
+    )
     add("--core", type=int, help="the core that everything is pinned to (the last one)")
     add("--output", default=str(HERE / "results"), metavar="DIR", help="where results go")
     add("--write", action="store_true", help="write RESULTS.md and plots/ of this package")

@@ -7,11 +7,15 @@ import json
 import os
 import platform
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,11 +26,15 @@ import onnx
 from sofie_root.runtime.interpreter import find_compiler
 
 from . import timing
+from .events import event_loops
 from .models import Case, fixed, make_inputs, modern
+from .net import Net
 from .peers import OURS, Job
 from .peers.base import write_arrays
 
 Result = dict[str, Any]
+EVENT_SECONDS = 1.0
+"""About how long an event loop takes with one slot."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -40,19 +48,19 @@ class Settings:
         seconds: time of the interleaved rounds of one model.
         min_rounds: rounds that are made however long they take.
         max_rounds: and the most.
-        timeout: of one process, in seconds.
-        events: how many events the event loops have; 0: none are run.
+        limit: seconds that all processes of one model may take together.
+        events: whether models that are tagged so run in event loops too.
         symbolic: leave symbolic dims in the files.
         debug: show the tracebacks of the processes.
     """
 
     contenders: tuple[str, ...]
     core: int | None
-    seconds: float = 4.0
-    min_rounds: int = 9
+    seconds: float = 2.0
+    min_rounds: int = 7
     max_rounds: int = 300
-    timeout: float = 1800.0
-    events: int = 0
+    limit: float = 300.0
+    events: bool = False
     symbolic: bool = False
     debug: bool = False
 
@@ -62,6 +70,7 @@ def run(
     settings: Settings,
     on_step: Callable[[str, str], None],
     on_result: Callable[[Result], None],
+    earlier: Result | None = None,
 ) -> Result:
     """Measures every case.
 
@@ -70,68 +79,111 @@ def run(
         settings: how.
         on_step: told the case and what is being done, before each step.
         on_result: given all results so far, after each case.
+        earlier: results of a run that was interrupted: what it measured is kept.
     """
     work = timing.work_folder()
     cache = work / "cache"
-    cache.mkdir(exist_ok=True)
-    for old in cache.iterdir():  # so that the first call compiles
-        old.unlink()
-    peaks = machine_peaks(settings.core)
-    results: Result = {"machine": machine(settings) | peaks, "cases": {}}
+    shutil.rmtree(cache, ignore_errors=True)  # so that the first call compiles
+    cache.mkdir()
+    found = machine(settings) | machine_peaks(settings.core)
+    results: Result = {"machine": found, "cases": {}}
+    done = {} if earlier is None else _to_keep(earlier, found)
+    found["library_bytes"] = _library_bytes(settings)
     for case in cases:
-        try:
-            found = _case(case, settings, peaks, on_step)
-        except Exception as error:  # of one model, which must not cost the others' results
-            if settings.debug:
-                raise
-            found = {"error": f"{type(error).__name__}: {str(error)[:500]}", "bar": case.bar}
-        results["cases"][case.name] = found
+        result = done.get(case.name)
+        if result is None:
+            start = time.monotonic()
+            try:
+                result = _case(case, settings, found["peak_gflops"], on_step)
+            except Exception as error:  # of one model, which must not cost the others' results
+                if settings.debug:
+                    raise
+                result = {"error": f"{type(error).__name__}: {str(error)[:500]}", "bar": case.bar}
+            result["took_s"] = time.monotonic() - start
+        results["cases"][case.name] = result
         on_result(results)
     return results
 
 
+def _library_bytes(settings: Settings) -> dict[str, int]:
+    """Anonymous memory that each peer takes for a model that does next to nothing: its own."""
+    net = Net("empty")
+    shape = {net("Relu", net.input("x", 1, 1)): [1, 1]}
+    job = prepare(Case("empty", partial(net.model, shape)))
+    end = time.monotonic() + settings.limit
+    names = [n for n in settings.contenders if n not in OURS]
+    probes = {n: _process("probe", job, n, settings, end) for n in names}
+    return {n: p["memory_bytes"] for n, p in probes.items() if "memory_bytes" in p}
+
+
+def _to_keep(earlier: Result, machine: Result) -> dict[str, Result]:
+    """The cases of an earlier run that were measured as this one would."""
+    for what in ("commit", "cpu", "versions", "contenders"):
+        before, now = earlier["machine"].get(what), machine[what]
+        if before != now:
+            raise timing.BenchError(
+                f"--resume needs the same {what}: the earlier run has {before}, this one {now}; "
+                "run it again without --resume"
+            )
+    return {name: c for name, c in earlier["cases"].items() if "results" in c.get("measure", {})}
+
+
 def _case(
-    case: Case, settings: Settings, peaks: Result, on_step: Callable[[str, str], None]
+    case: Case, settings: Settings, peak_gflops: float, on_step: Callable[[str, str], None]
 ) -> Result:
     on_step(case.name, "build")
     job = prepare(case, settings.symbolic)
+    end = time.monotonic() + settings.limit
+
+    def process(task: str, argument: str = "") -> Result:
+        return _process(task, job, argument, settings, end)
+
+    contenders = list(settings.contenders)
     result: Result = {
         "bar": case.bar,
+        "exact_bar": case.exact_bar,
         "series": case.series,
         "dims": dict(case.dims),
         "tolerance": case.tolerance,
     }
-    if any(name in OURS for name in settings.contenders):
+    if any(name in OURS for name in contenders):
         on_step(case.name, "generate")
-        result["generate"] = _process("generate", job, "", settings)
-    result["probe"] = {}
-    for name in settings.contenders:
+        result["generate"] = process("generate")
+        if "sofie-exact" in contenders and not result["generate"].get("exact_differs"):
+            contenders.remove("sofie-exact")  # it would be the same code
+    probes = result["probe"] = {}
+    for name in contenders:
         on_step(case.name, f"first call of {name}")
-        result["probe"][name] = _probe(job, name, settings)
-    ready = [n for n, r in result["probe"].items() if "error" not in r]
-    if ready:
+        probes[name] = first = process("probe", name)
+        if name == "sofie-g++" and "error" not in first:
+            # It compiled: that time counts. The memory is that of a program that is compiled.
+            probes[name] = process("probe", name) | {"first_call_s": first["first_call_s"]}
+    while ready := [n for n in probes if "error" not in probes[n]]:
         on_step(case.name, f"time {', '.join(ready)}")
         options = {
             "contenders": ready,
             "seconds": settings.seconds,
             "min_rounds": settings.min_rounds,
             "max_rounds": settings.max_rounds,
-            "peak_gflops": peaks["peak_gflops"],
+            "peak_gflops": peak_gflops,
         }
-        result["measure"] = _process("measure", job, json.dumps(options), settings)
+        result["measure"] = process("measure", json.dumps(options))
+        at_work = job.folder / "at-work"
+        if "error" not in result["measure"] or not at_work.exists():
+            break
+        # Whoever was at work took the others with it: once more without it.
+        probes[at_work.read_text().strip()] = result["measure"]
+        at_work.unlink()
     if settings.events and "events" in case.tags:
         on_step(case.name, "event loop")
-        loops = {"events": settings.events, "repeats": 3, "slots": [1, 2]}
-        result["events"] = _process("events", job, json.dumps(loops), settings)
+        single = result.get("measure", {}).get("results", {}).get("sofie-cling")
+        if single is not None:
+            end = time.monotonic() + settings.limit  # it has a time of its own
+            loop = partial(process, "events")
+            result["events"] = event_loops(job, loop, EVENT_SECONDS, single["warm"]["median"])
+            for file in job.folder.glob("events*.root"):
+                file.unlink()
     return result
-
-
-def _probe(job: Job, name: str, settings: Settings) -> Result:
-    first = _process("probe", job, name, settings)
-    if name != "sofie-g++" or "error" in first:
-        return first
-    # The first one compiled: its time counts. The memory is that of a program that is compiled.
-    return _process("probe", job, name, settings) | {"first_call_s": first["first_call_s"]}
 
 
 def prepare(case: Case, symbolic: bool = False) -> Job:
@@ -174,8 +226,8 @@ def reference(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str
         raise timing.BenchError(f"ONNX Runtime does not run it: {str(error)[:300]}") from error
 
 
-def _process(task: str, job: Job, argument: str, settings: Settings) -> Result:
-    """Runs a task of :mod:`rootbench.worker`; a crash or a timeout is a result too."""
+def _process(task: str, job: Job, argument: str, settings: Settings, end: float) -> Result:
+    """Runs a task of :mod:`rootbench.worker`; a crash or the end of the time is a result too."""
     environment = os.environ | {
         "ROOTBENCH_WORK": str(timing.work_folder()),
         "SOFIE_ROOT_CACHE": str(timing.work_folder() / "cache"),
@@ -191,21 +243,28 @@ def _process(task: str, job: Job, argument: str, settings: Settings) -> Result:
     command = [sys.executable, "-m", "rootbench.worker", task, str(job.folder), argument]
     suffix = f"-{argument}" if task == "probe" else ""
     file = job.folder / f"{task}{suffix}.json"
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=not settings.debug,
-            text=True,
-            errors="replace",
-            timeout=settings.timeout,
-            check=False,
+    file.unlink(missing_ok=True)
+    log = job.folder / "log.txt"
+    late = {"error": f"the model's time is over: --limit {settings.limit:.0f} seconds"}
+    if time.monotonic() > end:
+        return late
+    with log.open("wb") as written:
+        output = None if settings.debug else written
+        # With a group of its own, so that a compiler that it started ends with it.
+        child = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
-    except subprocess.TimeoutExpired:
-        return {"error": f"took longer than {settings.timeout:.0f} s"}
+        try:
+            code = child.wait(max(1.0, end - time.monotonic()))
+        except BaseException as error:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                return late
+            raise
     if not file.exists():
-        last = (done.stderr or "").strip().splitlines()[-1:] or [""]
-        return {"error": f"the process ended with code {done.returncode}: {last[0][:300]}"}
+        last = log.read_text(errors="replace").strip().splitlines()[-1:] or [""]
+        return {"error": f"the process ended with code {code}: {last[0][:300]}"}
     return dict(json.loads(file.read_text()))
 
 
@@ -249,6 +308,7 @@ def machine(settings: Settings) -> Result:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "core": settings.core,
+        "contenders": list(settings.contenders),
         "load_average": os.getloadavg()[0],
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

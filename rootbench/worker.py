@@ -23,12 +23,15 @@ from sofie_root.check import compare as difference
 
 from . import timing
 from .events import events
-from .peers import CONTENDERS, Job, Opened
+from .peers import CONTENDERS, EXACT, GENERATED, Job, Opened
 
 Result = dict[str, Any]
 
 WARM_BATCH_NS = 2e6
 """Calls are timed in batches of about this long: far above the clock's resolution."""
+
+FLUSHED_BYTES_PER_NS = 8
+"""About how fast memory goes through the caches to flush them."""
 
 SLOW_NS = 3e8
 """Calls that are slower than this need no more warming up."""
@@ -67,15 +70,20 @@ def main() -> int:
 def generate(job: Job, _: str) -> Result:
     """From ONNX to the header: how long it takes, and what comes out."""
     import sofie_root
+    from sofie_root.program.choice import default_choice
 
     from .macs import count
 
     start = time.perf_counter()
     model = sofie_root.load(job.model)
     loaded = time.perf_counter()
-    model.generate(job.folder / "generated.hxx", weights="dat", standalone=False)
+    header = job.folder / f"{GENERATED}.hxx"
+    model.generate(header, weights="dat", standalone=False)
     done = time.perf_counter()
     report = model.report()
+    exact_differs = str(model.scheduled(default_choice(exact=True))) != str(report.schedule)
+    if exact_differs:
+        model.generate(job.folder / f"{EXACT}.hxx", "dat", standalone=False, exact=True)
     sizes = {
         str(dim): size
         for name, type_ in model.inputs.items()
@@ -86,11 +94,12 @@ def generate(job: Job, _: str) -> Result:
     return {
         "load_s": loaded - start,
         "generate_s": done - loaded,
-        "header_bytes": (job.folder / "generated.hxx").stat().st_size,
+        "header_bytes": header.stat().st_size,
+        "exact_differs": exact_differs,
         "weight_bytes": report.weight_bytes,
         "arena_bytes": plan.arena_bytes(sizes),
         "reuse": report.reuse,
-        "steps": len(report.schedule.steps),
+        "live_bytes": report.schedule.live_bytes(sizes),
         "macs": count(model.graph, sizes) or job.facts.get("macs"),
     }
 
@@ -164,30 +173,50 @@ def _memory(reset_peak: bool = False) -> dict[str, int]:
 def measure(job: Job, settings: str) -> Result:
     """Times all contenders in turn, round by round: what disturbs the machine disturbs all alike."""
     options = json.loads(settings)
-    opened = {name: CONTENDERS[name].open(job) for name in options["contenders"]}
-    single = {name: _single_call(one.call) for name, one in opened.items()}
+    marked = job.folder / "at-work"
+    mark = os.open(marked, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    width = max(map(len, CONTENDERS))
+
+    def at_work(name: str) -> None:
+        """Keeps the name for whoever wants to know why this process ended early."""
+        os.pwrite(mark, name.ljust(width).encode(), 0)
+
+    opened: dict[str, Opened] = {}
+    single: dict[str, float] = {}
+    for name in options["contenders"]:
+        at_work(name)
+        opened[name] = CONTENDERS[name].open(job)
+        single[name] = _single_call(opened[name].call)
     batch = {name: max(1, round(WARM_BATCH_NS / ns)) for name, ns in single.items()}
-    round_ns = sum(batch[name] * ns for name, ns in single.items())
-    rounds = _between(
-        options["seconds"] * 1e9 / round_ns, options["min_rounds"], options["max_rounds"]
-    )
-    names = list(opened)
-    warm: dict[str, list[float]] = {name: [] for name in names}
-    for k in range(rounds):
-        turn = k % len(names)
-        for name in names[turn:] + names[:turn]:
-            warm[name].append(timing.warm(opened[name].call, batch[name]))
     memory = np.zeros(2 * timing.last_level_cache(), np.uint8)
     overhead = timing.clock_overhead()
-    round_ns = sum(single.values()) + len(names) * memory.nbytes / 8
-    rounds = _between(
-        options["seconds"] * 0.5e9 / round_ns, options["min_rounds"], options["max_rounds"]
+
+    def repeat(
+        share: float, round_ns: float, one: Callable[[str], float]
+    ) -> dict[str, list[float]]:
+        """What ``one`` finds for each contender, round by round; another begins each round."""
+        wanted = share * options["seconds"] * 1e9 / round_ns
+        found: dict[str, list[float]] = {name: [] for name in opened}
+        names = list(opened)
+        for _ in range(int(min(max(wanted, options["min_rounds"]), options["max_rounds"]))):
+            for name in names:
+                at_work(name)
+                found[name].append(one(name))
+            names.append(names.pop(0))
+        return found
+
+    warm = repeat(
+        1.0,
+        sum(batch[name] * ns for name, ns in single.items()),
+        lambda name: timing.warm(opened[name].call, batch[name]),
     )
-    cold: dict[str, list[float]] = {name: [] for name in names}
-    for k in range(rounds):
-        turn = k % len(names)
-        for name in names[turn:] + names[:turn]:
-            cold[name].extend(timing.flushed(opened[name].call, memory, 1) - overhead)
+    cold = repeat(
+        0.5,
+        sum(single.values()) + len(opened) * memory.nbytes / FLUSHED_BYTES_PER_NS,
+        lambda name: timing.flushed(opened[name].call, memory, 1)[0] - overhead,
+    )
+    os.close(mark)
+    marked.unlink()
     for one in opened.values():  # what is compared must come from a call like those that were timed
         for array in one.outputs().values():
             array.fill(0)
@@ -199,10 +228,10 @@ def measure(job: Job, settings: str) -> Result:
             "batch": batch[name],
             "max_rel": max(compare(opened[name], job).values(), default=0.0),
         }
-        for name in names
+        for name in opened
     }
     return {
-        "rounds": len(warm[names[0]]),
+        "rounds": len(next(iter(warm.values()))),
         "results": results,
         "roof": roof(job, options["peak_gflops"]),
     }
@@ -212,10 +241,6 @@ def _single_call(call: timing.Call) -> float:
     """About how long a call takes, in nanoseconds; warms up by the way."""
     first = timing.warm(call, 1)
     return first if first > SLOW_NS else min(timing.warm(call, 1) for _ in range(4))
-
-
-def _between(value: float, low: int, high: int) -> int:
-    return int(min(max(value, low), high))
 
 
 def summary(times: list[float]) -> dict[str, float]:
@@ -229,7 +254,8 @@ def roof(job: Job, peak_gflops: float) -> Result:
 
     The bandwidth is that of a block of the same size, so it is the right cache level's.
     """
-    facts = json.loads((job.folder / "generate.json").read_text())
+    generated = job.folder / "generate.json"
+    facts = json.loads(generated.read_text()) if generated.exists() else job.facts
     arrays = [*job.inputs.values(), *job.expected.values()]
     bytes_ = facts.get("weight_bytes", 0) + sum(a.nbytes for a in arrays)
     bandwidth = timing.library().read_gbytes(max(bytes_, 64), 0.05)

@@ -547,6 +547,10 @@ def test_plans_of_models(make: Any, symbols: int, numbers: tuple[int, int]) -> N
         steps = [k for k, names_ in enumerate(touched) if name in names_]
         lifetimes.append(Lifetime(schedule.program.buffers[name], min(steps), max(steps)))
     assert_no_overlap(lifetimes, schedule.plan, sizes)
+    alive = [[t for t in lifetimes if t.first <= k <= t.last] for k in range(len(touched))]
+    in_use = [sum(size_of(t.bytes, sizes) for t in ts) for ts in alive]
+    assert schedule.live_bytes(sizes) == in_use  # they do not overlap, so the bytes add up
+    assert max(in_use) <= schedule.plan.arena_bytes(sizes)
 
 
 SCHEDULES: dict[str, Schedule] = {}

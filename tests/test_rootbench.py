@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sofie_root
-from rootbench import models, report, run, timing
+from rootbench import events, findings, models, plots, report, run, timing
 from rootbench.__main__ import main
 from rootbench.macs import count
 from rootbench.peers import CONTENDERS, Job, NotMeasured
@@ -83,8 +83,10 @@ def test_sizes_that_the_data_decide_are_not_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear50x10_b1", "interaction_50"])
-@pytest.mark.parametrize("contender", ["onnxruntime", "sofie-g++"])
+@pytest.mark.parametrize("contender", ["onnxruntime", "sofie-g++", "openvino"])
 def test_timed_call_computes_the_outputs(name: str, contender: str) -> None:
+    if contender == "openvino":
+        pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install openvino")
     job = prepared(name)
     generate(job, "")
     opened = CONTENDERS[contender].open(job)
@@ -116,8 +118,8 @@ def test_whole_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--models", "linear50x10_b1", "--no-cling", "--peers", "onnxruntime,lwtnn"]
     code = main([*arguments, "--seconds", "0.01", "--min-rounds", "2", "--output", str(tmp_path)])
     assert code == 0
-    results = json.loads((tmp_path / "bench.json").read_text())
-    case = results["cases"]["linear50x10_b1"]
+    found = json.loads((tmp_path / "bench.json").read_text())
+    case = found["cases"]["linear50x10_b1"]
     assert set(case["measure"]["results"]) == {"sofie-g++", "onnxruntime"}
     assert case["generate"]["weight_bytes"] >= 10 * 51 * 50 * 4
     assert case["probe"]["sofie-g++"]["first_call_s"] > 0
@@ -128,42 +130,94 @@ def test_whole_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "lwtnn, all models: not measured: no installation given: set ROOTBENCH_LWTNN" in text
 
 
-def fake(max_rel: float = 0.0, ours: float = 500.0) -> dict[str, Any]:
+def fake(max_rel: float = 0.0, ours: float = 500.0, memory: int = 1000) -> dict[str, Any]:
     """The results of a run with one model."""
 
     def timed(ns: float) -> dict[str, Any]:
-        times = {"median": ns, "min": ns, "spread": 0.0}
+        times = {"median": ns, "min": ns / 2, "spread": ns / 10}
         return {"warm": times, "flushed": times, "batch": 1, "max_rel": max_rel}
 
-    names = {"sofie-g++": timed(ours), "sofie-cling": timed(600.0), "onnxruntime": timed(2000.0)}
+    names = {"sofie-g++": timed(ours), "sofie-cling": timed(600.0), "onnxruntime": timed(2000.0),
+             "openvino": timed(1000.0)}  # fmt: skip
     roof = {"bytes": 1000, "gbytes_per_s": 100.0, "bytes_ns": 10.0, "flops_ns": 100.0}
     case = {
         "bar": 0.28,
         "series": ["10 x Linear 50: batch", 1],
-        "generate": {"macs": 25000, "weight_bytes": 900, "arena_bytes": 64, "reuse": 2.0},
-        "probe": {"openvino": {"error": "not installed"}},
-        "measure": {"results": names, "roof": roof},
-    }
+        "generate": {"macs": 25000, "weight_bytes": 900, "arena_bytes": 64, "reuse": 2.0,
+                     "live_bytes": [32, 64, 32]},
+        "probe": {"sofie-g++": {"memory_bytes": memory, "allocations": 0},
+                  "onnxruntime": {"memory_bytes": 9000}, "lwtnn": {"error": "not installed"}},
+        "measure": {"rounds": 9, "results": names, "roof": roof},
+    }  # fmt: skip
     machine = {"command": "python -m rootbench", "date": "today", "commit": "c0ffee", "cpu": "fast",
                "cores": 2, "core": 1, "load_average": 0.0, "system": "Linux", "compiler": "g++",
-               "python": "3", "versions": {}, "peak_gflops": 100.0,
-               "dram_gbytes_per_s": 20.0}  # fmt: skip
+               "python": "3", "versions": {}, "peak_gflops": 100.0, "contenders": ["sofie-g++"],
+               "dram_gbytes_per_s": 20.0, "library_bytes": {"onnxruntime": 8500}}  # fmt: skip
     return {"machine": machine, "cases": {"small|one": case}}
 
 
-def test_report_has_ratio_bar_and_rates(tmp_path: Path) -> None:
+def row(sheet: report.Sheet) -> dict[str, str]:
+    """The only row of a table, by the titles of its columns."""
+    (cells,) = sheet.rows
+    return dict(zip(sheet.header, cells, strict=True))
+
+
+def test_report_has_times_bars_and_rates(tmp_path: Path) -> None:
     report.write_markdown(fake(), tmp_path / "RESULTS.md")
     text = (tmp_path / "RESULTS.md").read_text()
-    (row,) = (line for line in text.splitlines() if line.startswith("| small\\|one | 0.5 us"))
-    assert row.split(" | ")[1:] == ["0.5 us", "0.6 us", "2 us", "0.25", "0.30", "0.28", "yes",
-                                    "0.25", "0.25 |"]  # fmt: skip
-    assert "| 100 | 25 | 20 % |" in text  # GFLOP/s of ours and theirs, share of the peak
-    assert "openvino, all models: not measured: not installed" in text
+    assert (
+        "| small\\|one | 0.28 | 0.25 | yes | 0.50 | openvino | 0.5 us | 0.6 us | 2 us | 1 us |"
+        in text
+    )
+    assert "lwtnn, all models: not measured: not installed" in text
+    assert "bars met: 1 of 1" in text
+    hardware = row(report.hardware(fake()))
+    assert [hardware[k] for k in ("GFLOP/s", "onnxruntime's", "of FMA peak")] == [
+        "100", "25", "20 %"]  # fmt: skip
+    assert hardware["floor / onnxruntime"] == "0.05"
+    rounds = row(report.rounds(fake()))
+    assert rounds["min: sofie-g++"] == "0.25 us"
+    assert rounds["spread: openvino"] == "10 %"
+    assert "exact ratio" not in report.times(fake()).header  # nobody has one
 
 
-def test_bar_that_is_missed(tmp_path: Path) -> None:
-    rows = report.times(fake(ours=600.0)).rows
-    assert rows[0][4:8] == ["0.30", "0.30", "0.28", "no"]
+def test_bar_that_is_missed() -> None:
+    slow = fake(ours=1100.0)
+    times = row(report.times(slow))
+    assert [times[k] for k in ("ratio", "met", "to the faster")] == ["0.55", "no", "1.10"]
+    said = findings.summary(slow)
+    assert "bars met: 0 of 1; not: small|one (0.55, bar 0.28)" in said
+    assert any(s.endswith("0 of 1; not: small|one (1.10 of openvino)") for s in said)
+
+
+def test_peer_with_wrong_outputs_is_nobody_to_beat() -> None:
+    wrong = fake()
+    wrong["cases"]["small|one"]["measure"]["results"]["openvino"]["max_rel"] = 0.5
+    times = row(report.times(wrong))
+    assert [times[k] for k in ("to the faster", "which is")] == ["0.25", "onnxruntime"]
+    assert "openvino, small|one: WRONG by 5.0e-01; its time counts nothing" in findings.problems(
+        wrong
+    )
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "smaller", "strictly"), [(400, 1, 1), (1000, 1, 0), (10_000, 0, 0)]
+)
+def test_memory_is_compared_with_the_peers(bytes_: int, smaller: int, strictly: int) -> None:
+    found = fake(memory=bytes_)
+    assert row(report.memory(found))["smaller"] == ("yes" if smaller else "no")
+    sentences = [s for s in findings.summary(found) if s.startswith("memory")]
+    for sentence, models_ in zip(sentences, (smaller, strictly), strict=True):
+        assert f": {models_} of 1" in sentence
+
+
+def test_plots_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    found = fake()
+    second = fake()["cases"]["small|one"] | {"series": ["10 x Linear 50: batch", 32]}
+    found["cases"]["two"] = second
+    drawn = [path.name for path in plots.draw(found, tmp_path)]
+    assert drawn == ["ratio_per_model.png", "10_x_linear_50_batch.png", "arena_over_time.png"]
 
 
 def test_wrong_outputs_are_marked_and_fail(tmp_path: Path) -> None:
@@ -194,6 +248,7 @@ OPENVINO_STAND_IN = r"""
 #include <cstring>
 struct Tensor { float data[6]; };
 struct Request { Tensor input, output; };
+struct Shape { long rank[2]; long (*dims)[2]; };
 static char error[200] = "";
 extern "C" {
 const char* ov_get_last_err_msg() { return error; }
@@ -229,7 +284,12 @@ int ov_infer_request_get_output_tensor_by_index(Request* r, std::size_t k, Tenso
 }
 int ov_tensor_get_byte_size(Tensor*, std::size_t* size) { *size = sizeof(Tensor); return 0; }
 int ov_tensor_data(Tensor* tensor, void** data) { *data = tensor->data; return 0; }
+int ov_model_reshape_by_port_indexes(void*, std::size_t*, Shape* shapes, std::size_t) {
+  return shapes[0].rank[1] != 2 || shapes[0].dims[1][0] != 3;
+}
+int calls = 0;
 int ov_infer_request_infer(Request* r) {
+  /* called */
   for (int k = 0; k < 6; ++k) r->output.data[k] = 2 * r->input.data[k];
   return 0;
 }
@@ -237,22 +297,26 @@ int ov_infer_request_infer(Request* r) {
 """
 
 
+def summing(*names: str) -> Any:
+    """A model that adds inputs [2, 3]."""
+    from rootbench.net import Net
+
+    net = Net("sum")
+    for name in dict.fromkeys(names):
+        net.input(name, 2, 3)
+    return net.model({net("Add", *names): [2, 3]})
+
+
 def test_openvino_is_called_as_its_header_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a library that has its functions and doubles its input: OpenVINO itself is optional."""
-    from rootbench.net import Net
-
     source = tmp_path / "openvino_c.cpp"
     source.write_text(OPENVINO_STAND_IN)
     monkeypatch.setenv("ROOTBENCH_OPENVINO", str(timing.compile_shared(source)))
 
     def sum_of(*names: str) -> Job:
-        net = Net("sum")
-        for name in dict.fromkeys(names):
-            net.input(name, 2, 3)
-        model = net.model({net("Add", *names): [2, 3]})
-        return run.prepare(models.Case("sum", lambda: model))
+        return run.prepare(models.Case("sum", lambda: summing(*names)))
 
     job = sum_of("x", "x")
     opened = CONTENDERS["openvino"].open(job)
@@ -262,21 +326,84 @@ def test_openvino_is_called_as_its_header_says(
         CONTENDERS["openvino"].open(sum_of("x", "z"))
 
 
+def measured(cases: list[models.Case], **options: Any) -> dict[str, Any]:
+    """Runs the benchmark, unpinned, and without looking at the clock for long."""
+    settings = run.Settings(core=None, seconds=0.01, min_rounds=2, **options)
+    kept: list[int] = []
+    found = run.run(
+        cases,
+        settings,
+        on_step=lambda name, what: None,
+        on_result=lambda so_far: kept.append(len(so_far["cases"])),
+    )
+    assert kept == list(range(1, len(cases) + 1))  # an interrupted run has what was measured
+    return found
+
+
 def test_model_that_fails_does_not_cost_the_others() -> None:
     def broken() -> Any:
         raise RuntimeError("cannot be built")
 
     cases = [models.Case("broken", broken, bar=0.5), *models.select(["linear50x10_b1"])]
-    kept: list[int] = []
-    results = run.run(
-        cases,
-        run.Settings(contenders=("lwtnn",), core=None),
-        on_step=lambda name, what: None,
-        on_result=lambda so_far: kept.append(len(so_far["cases"])),
-    )
-    assert kept == [1, 2]
-    assert results["cases"]["broken"]["error"] == "RuntimeError: cannot be built"
-    assert "ROOTBENCH_LWTNN" in results["cases"]["linear50x10_b1"]["probe"]["lwtnn"]["error"]
+    found = measured(cases, contenders=("lwtnn",))
+    assert found["cases"]["broken"]["error"] == "RuntimeError: cannot be built"
+    assert "ROOTBENCH_LWTNN" in found["cases"]["linear50x10_b1"]["probe"]["lwtnn"]["error"]
+
+
+@pytest.mark.parametrize("calls", [4, 8])
+def test_peer_that_crashes_is_left_out(
+    calls: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that survives its first call, and later takes the process with it."""
+    source = tmp_path / "openvino_c.cpp"
+    crash = f"if (++calls > {calls}) __builtin_trap();"
+    source.write_text(OPENVINO_STAND_IN.replace("/* called */", crash))
+    monkeypatch.setenv("ROOTBENCH_OPENVINO", str(timing.compile_shared(source)))
+    cases = [models.Case("sum", lambda: summing("x", "x"))]
+    (case,) = measured(cases, contenders=("onnxruntime", "openvino"))["cases"].values()
+    assert set(case["measure"]["results"]) == {"onnxruntime"}
+    assert "the process ended with code -" in case["probe"]["openvino"]["error"]
+
+
+def test_model_that_takes_too_long_is_left() -> None:
+    (case,) = measured(models.select(["linear50x10_b1"]), contenders=("onnxruntime",), limit=0.01)[
+        "cases"
+    ].values()
+    assert "--limit 0 seconds" in case["probe"]["onnxruntime"]["error"]
+
+
+def test_interrupted_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = models.select(["linear50x10_b1"])
+    first = measured(cases, contenders=("onnxruntime",))
+    settings = run.Settings(contenders=("onnxruntime",), core=None)
+    monkeypatch.setattr(run, "_case", lambda *_: pytest.fail("measured again"))
+    again = run.run(cases, settings, lambda *_: None, lambda _: None, earlier=first)
+    assert again["cases"] == first["cases"]
+    first["machine"]["commit"] = "another"
+    with pytest.raises(timing.BenchError, match="--resume needs the same commit"):
+        run.run(cases, settings, lambda *_: None, lambda _: None, earlier=first)
+
+
+def test_exact_takes_part_only_where_it_differs() -> None:
+    job = prepared("linear50x10_b1")
+    assert not generate(job, "")["exact_differs"]
+    with pytest.raises(NotMeasured):
+        CONTENDERS["sofie-exact"].open(job)
+
+
+def test_event_loops_take_turns() -> None:
+    asked = []
+
+    def process(settings: str) -> dict[str, Any]:
+        asked.append(json.loads(settings))
+        return {"read": 1e6, "model": 1e5 * max(asked[-1]["slots"], 1)}
+
+    found = events.event_loops(prepared("linear50x10_b1"), process, 0.001, 1000.0)
+    assert [a["slots"] for a in asked] == [0, 1, 2] * events.TURNS
+    assert {a["events"] for a in asked} == {1000}
+    sheet = report.event_loops({"cases": {"m": {"events": found}}})
+    assert [cells[1] for cells in sheet.rows] == ["no multithreading", "1", "2"]
+    assert [cells[4] for cells in sheet.rows] == ["1.00", "1.00", "2.00"]
 
 
 def test_file_of_the_user(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from .base import Contender, Job, NotMeasured, Opened
 from .external import lwtnn, upstream_sofie
 from .onnxruntime import onnxruntime
 from .openvino import openvino
-from .ours import with_cling, with_compiler
+from .ours import EXACT, GENERATED, with_cling, with_compiler, with_compiler_exact
 from .pytorch import pytorch_compiled, pytorch_eager
 
 OURS: dict[str, Contender] = {
     "sofie-g++": Contender("sofie_root, compiled", with_compiler),
     "sofie-cling": Contender("sofie_root, cling", with_cling),
+    "sofie-exact": Contender("sofie_root, exact", with_compiler_exact),
 }
 PEERS: dict[str, Contender] = {
     "onnxruntime": Contender("ONNX Runtime", onnxruntime),
@@ -24,4 +25,14 @@ PEERS: dict[str, Contender] = {
 CONTENDERS = OURS | PEERS
 
 
-__all__ = ["CONTENDERS", "OURS", "PEERS", "Contender", "Job", "NotMeasured", "Opened"]
+__all__ = [
+    "CONTENDERS",
+    "EXACT",
+    "GENERATED",
+    "OURS",
+    "PEERS",
+    "Contender",
+    "Job",
+    "NotMeasured",
+    "Opened",
+]

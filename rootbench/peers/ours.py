@@ -13,6 +13,9 @@ from sofie_root.runtime.session import open_header
 
 from .base import Arrays, Job, NotMeasured, Opened
 
+GENERATED, EXACT = "generated", "exact"
+"""Stems of the headers: that of ``generate()``, and of ``generate(exact=True)`` where it differs."""
+
 
 class _Context(ctypes.Structure):
     _fields_ = (
@@ -24,8 +27,8 @@ class _Context(ctypes.Structure):
     )
 
 
-def _open(job: Job, jit: Literal["cling", "compiler"]) -> Opened:
-    header = job.folder / "generated.hxx"
+def _open(job: Job, jit: Literal["cling", "compiler"], stem: str = GENERATED) -> Opened:
+    header = job.folder / f"{stem}.hxx"
     if not header.exists():
         raise NotMeasured("the header was not generated")
     weights = header.with_suffix(".dat")
@@ -53,3 +56,4 @@ def _open(job: Job, jit: Literal["cling", "compiler"]) -> Opened:
 
 with_compiler = partial(_open, jit="compiler")
 with_cling = partial(_open, jit="cling")
+with_compiler_exact = partial(_open, jit="compiler", stem=EXACT)

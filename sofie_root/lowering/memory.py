@@ -8,7 +8,7 @@ same time, so the plan holds for all dims and the offsets follow them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sofie_root.ir.dim import (
@@ -76,7 +76,36 @@ class Plan:
         total = self._value(self.total, lambda _: TYPICAL_SIZE)
         return typical(self.intermediates) / total if total else 1.0
 
+    def live_bytes(
+        self, lifetimes: Iterable[Lifetime], steps: int, sizes: Mapping[str, int]
+    ) -> list[int]:
+        """Bytes of the arena that are in use, step by step: what is live is never more than the total.
+
+        Args:
+            lifetimes: those that were planned; growing ones are left out.
+            steps: how many steps there are.
+            sizes: of the input's symbols.
+        """
+        value = self._values(lambda s: sizes[s.name])
+        spans = [
+            (t, value(as_poly(offset_symbol(t.buffer.name))), value(t.bytes))
+            for t in lifetimes
+            if t.buffer.name in self.offsets
+        ]
+        live = []
+        for step in range(steps):
+            used = top = 0
+            for at, size in sorted((at, n) for t, at, n in spans if t.first <= step <= t.last):
+                used += max(0, at + size - max(at, top))  # what shares bytes counts once
+                top = max(top, at + size)
+            live.append(used)
+        return live
+
     def _value(self, d: Dim, size: Callable[[Symbol], int]) -> int:
+        return self._values(size)(d)
+
+    def _values(self, size: Callable[[Symbol], int]) -> Callable[[Dim], int]:
+        """Evaluates expressions of size symbols and of offsets."""
         known: dict[Atom, int] = {}
 
         def lookup(atom: Atom) -> int:
@@ -85,7 +114,7 @@ class Plan:
 
         for name, offset in self.offsets.items():
             known[offset_symbol(name)] = int(evaluate(offset, lookup))
-        return int(evaluate(d, lookup))
+        return lambda d: int(evaluate(d, lookup))
 
 
 def offset_symbol(name: str) -> Symbol:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from sofie_root.ir import Graph
@@ -56,6 +57,11 @@ class Schedule:
         """Bytes of all constants, packed as the kernels read them."""
         own = sum(int(a.nbytes) for a in self.program.constants.values())
         return own + sum(b.weight_bytes for bodies in self.bodies.values() for b in bodies)
+
+    def live_bytes(self, sizes: Mapping[str, int]) -> list[int]:
+        """Bytes of the arena that each step finds or leaves in use, for these sizes of the symbols."""
+        lifetimes = _lifetimes(self.program, self.steps, self.scratch)
+        return self.plan.live_bytes(lifetimes, len(self.steps), sizes)
 
     def __str__(self) -> str:
         lines = [f"symbols {', '.join(f'{s} >= 0' for s in self.symbols)}"] if self.symbols else []
