@@ -44,6 +44,7 @@ from sofie_root.program.program import (
     Scratch,
     Spanned,
     Stride,
+    Strides,
 )
 
 from . import text
@@ -299,6 +300,9 @@ class CpuPrinter:
                 arguments.append(text.pointer(self.pointers[operand.buffer], operand.offset, scope))
             elif isinstance(arg, Stride):
                 arguments.append(text.extent(kernel.inputs[arg.i].strides[arg.axis], scope))
+            elif isinstance(arg, Strides):
+                dims = ", ".join(_size(d, scope) for d in kernel.inputs[arg.i].strides)
+                arguments.append(f"{{{dims}}}")
             elif isinstance(arg, Out):
                 out = kernel.outputs[arg.i]
                 arguments.append("nullptr" if out is None else self.pointers[out])

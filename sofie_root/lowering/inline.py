@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 
 from sofie_root.ir.dim import (
@@ -136,6 +136,26 @@ def remove_dead(program: Program) -> None:
         used |= reads(statement) | writes(statement)
     program.buffers = {n: b for n, b in program.buffers.items() if n in used}
     program.constants = {n: a for n, a in program.constants.items() if n in used}
+
+
+def compose_views(program: Program) -> None:
+    """Moves views into the loops that read them, so that it shows in which order those walk."""
+    writers = Counter(name for statement in program.statements for name in writes(statement))
+    read_by: dict[str, list[int]] = defaultdict(list)
+    for k, statement in enumerate(program.statements):
+        for name in reads(statement):
+            read_by[name].append(k)
+    for view in program.statements:
+        if not isinstance(view, Loop) or not view.is_view or writers[view.output] != 1:
+            continue
+        if not _covers(program, view):
+            continue
+        for k in read_by[view.output]:
+            reader = program.statements[k]
+            if isinstance(reader, Loop):
+                origin = _join(view.origin, reader.origin)
+                body = _splice(reader.body, view)
+                program.statements[k] = replace(reader, body=body, origin=origin)
 
 
 def inline(program: Program, decisions: Decisions) -> None:

@@ -7,6 +7,7 @@ order of the loop, so that the next reader finds neighbours too.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 
 from sofie_root.ir.dim import Dim, Symbol, linear, single_atom
@@ -22,21 +23,44 @@ STORE = 0.5
 
 
 def order_loops(program: Program) -> None:
-    """Chooses innermost indices, and lays buffers out accordingly."""
+    """Chooses innermost indices, and lays buffers out accordingly.
+
+    One sweep along the statements: what a loop reads has its final layout by then.
+    """
+    uses: dict[str, list[int]] = defaultdict(list)
+    last_writer: dict[str, int] = {}
     for k, statement in enumerate(program.statements):
-        if isinstance(statement, Loop) and len(statement.vars) > 1:
-            program.statements[k] = _ordered(program, statement)
-    for name, buffer in list(program.buffers.items()):
-        if buffer.kind == "arena" and len(buffer.shape) > 1:
-            _lay_out(program, name)
+        for name in writes(statement):
+            last_writer[name] = k
+        for name in reads(statement) | writes(statement):
+            uses[name].append(k)
+    for k, statement in enumerate(program.statements):
+        if not isinstance(statement, Loop):
+            continue
+        name = statement.output
+        free = _is_free(program, name, uses[name])
+        if len(statement.vars) > 1:
+            program.statements[k] = _ordered(program, statement, free)
+        if free and last_writer[name] == k:
+            _lay_out(program, name, uses[name])
 
 
-def _ordered(program: Program, loop: Loop) -> Loop:
+def _is_free(program: Program, name: str, uses: list[int]) -> bool:
+    """Whether only loops touch a buffer, so that its axes may be in any order."""
+    buffer = program.buffers[name]
+    return (
+        buffer.kind == "arena"
+        and len(buffer.shape) > 1
+        and all(isinstance(program.statements[k], Loop) for k in uses)
+    )
+
+
+def _ordered(program: Program, loop: Loop, free: bool) -> Loop:
     """The loop with the index innermost that walks along memory most often."""
     last = loop.vars[-1]
-    best, best_score = last, _score(program, loop, last)
+    best, best_score = last, _score(program, loop, last, free)
     for v in loop.vars[:-1]:
-        score = _score(program, loop, v)
+        score = _score(program, loop, v, free)
         if score > best_score:
             best, best_score = v, score
     if best is last:
@@ -44,11 +68,13 @@ def _ordered(program: Program, loop: Loop) -> Loop:
     return replace(loop, vars=(*(v for v in loop.vars if v is not best), best))
 
 
-def _score(program: Program, loop: Loop, v: Symbol) -> float:
+def _score(program: Program, loop: Loop, v: Symbol, free: bool) -> float:
     """Accesses that are neighbours along the index, less those that are far apart."""
     total = 0.0
     for load in ex.loads(loop.body):
         total += _along(load.index, program.buffers[load.buffer].shape, v)
+    if free and loop.reduction is None:
+        return total  # it will be stored in whatever order is best
     weight = 1.0 if loop.reduction is None else STORE
     return total + weight * _along(loop.index, program.buffers[loop.output].shape, v)
 
@@ -60,14 +86,10 @@ def _along(index: tuple[Dim, ...], shape: tuple[Dim, ...], v: Symbol) -> float:
     return float(parts[0] == 1)
 
 
-def _lay_out(program: Program, name: str) -> None:
+def _lay_out(program: Program, name: str, uses: list[int]) -> None:
     """Gives a buffer that only loops touch the axis order of the loops that fill it."""
-    writers = [s for s in program.statements if name in writes(s)]
-    readers = [s for s in program.statements if name in reads(s)]
-    loops = [s for s in (*writers, *readers) if isinstance(s, Loop)]
-    if not writers or len(loops) != len(writers) + len(readers):
-        return
-    orders = {_axis_order(w) for w in writers if isinstance(w, Loop)}
+    loops = [s for k in uses if isinstance(s := program.statements[k], Loop)]
+    orders = {_axis_order(w) for w in loops if w.output == name}
     if len(orders) != 1:
         return
     order = orders.pop()
@@ -81,8 +103,9 @@ def _lay_out(program: Program, name: str) -> None:
             return load
         return replace(load, index=tuple(load.index[a] for a in order))
 
-    for k, s in enumerate(program.statements):
-        if isinstance(s, Loop) and (s.output == name or name in reads(s)):
+    for k in uses:
+        s = program.statements[k]
+        if isinstance(s, Loop):
             index = tuple(s.index[a] for a in order) if s.output == name else s.index
             program.statements[k] = replace(s, index=index, body=ex.map_loads(s.body, read))
 

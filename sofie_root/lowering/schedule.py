@@ -22,7 +22,7 @@ from sofie_root.program.program import (
 
 from .epilogue import fuse_epilogues
 from .hoist import hoist_indices
-from .inline import Decisions, inline, reads, remove_dead, writes
+from .inline import Decisions, compose_views, inline, reads, remove_dead, writes
 from .linear import move_linear_maps
 from .lower import lower
 from .memory import Lifetime, Plan, plan
@@ -109,6 +109,10 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     decisions = Decisions()
     _store_outputs(program)
     remove_dead(program)
+    compose_views(program)
+    order_loops(
+        program
+    )  # before loops are joined: what several read is stored in the best order for all
     inline(program, decisions)
     order_loops(program)
     inline(program, decisions)

@@ -18,9 +18,12 @@ from sofie_root.ir import (
     require_equal,
 )
 from sofie_root.kernels import conv as kernels
+from sofie_root.kernels.conv_channels_last import as_matrix, conv_channels_last
+from sofie_root.kernels.gemm import gemm
 from sofie_root.program.builder import Builder, Tensor
 
 from .checks import FLOATS, require_dtype, require_one_dtype
+from .conv_forms import Form, choose
 from .gemm import without_zero_point
 from .window import Window, one_per_axis, split_padding, window
 
@@ -51,7 +54,18 @@ class Convolution(Op):
     def convolved(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """The kernel's result for operands in a dtype that is computed in."""
         slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
-        return kernels.conv(b, x, w, self.group, slid.traits(), out)
+        weights = w.constant
+        if weights is None or x.dtype is not DType.FLOAT or self.group != 1:
+            return kernels.conv(b, x, w, self.group, slid.traits(), out)
+        form = choose(b, x, w, slid, out)
+        if form is Form.CHANNELS_FIRST:
+            return kernels.conv(b, x, w, self.group, slid.traits(), out)
+        last = b.transpose(x, (0, *range(2, x.rank), 1))
+        if form is Form.MATRIX:
+            y = gemm(b, last, as_matrix(weights))
+        else:
+            y = conv_channels_last(b, last, weights, slid.traits(), out)
+        return b.transpose(y, (0, x.rank - 1, *range(1, x.rank - 1)))
 
 
 @operator("Conv", since=11)

@@ -113,6 +113,13 @@ class Stride:
 
 
 @dataclass(frozen=True, slots=True)
+class Strides:
+    """Kernel argument: a braced list of the strides of input operand ``i``, axis by axis."""
+
+    i: int
+
+
+@dataclass(frozen=True, slots=True)
 class Out:
     """Kernel argument: pointer to output ``i`` (``nullptr`` where nobody reads it)."""
 
@@ -166,7 +173,9 @@ class Fused:
     """Kernel argument: the epilogue lambda."""
 
 
-Arg: TypeAlias = Dim | In | Stride | Out | Extents | Scratch | Null | Spanned | Plain | Fused | Expr
+Arg: TypeAlias = (
+    Dim | In | Stride | Strides | Out | Extents | Scratch | Null | Spanned | Plain | Fused | Expr
+)
 """One argument of the C++ call; a Dim prints as ``sofie::fixed<8>{}`` or a run-time size."""
 
 

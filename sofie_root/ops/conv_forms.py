@@ -1,0 +1,109 @@
+"""Which way a convolution is computed: a cost model per layer.
+
+The costs are cycles of a core that multiplies and adds two vectors of 16 floats in each; only their ratios
+count, and these are about the same on narrower machines. Both direct kernels run near the peak of the
+machine, so what differs is what they compute in vain: the one with the channels first fills its vectors
+with positions (and drops those between two rows), the one with the channels last with output channels (and
+drops those beyond the last). The rest is memory: padded copies, and transpositions where the input is
+stored the other way round.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from sofie_root.ir import Dim, Shape
+from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.storage import innermost_axis
+
+from .window import Window
+
+LANES = 16
+TYPICAL_SIZE = 48
+"""Stands for every size that only the run tells."""
+COPY = 1 / 8
+"""Cycles for copying an element, padding it or not."""
+TRANSPOSE = 1 / 2
+"""Cycles for writing an element to another place in every row."""
+WORSE = 1.05
+"""Channels first against channels last at equal work; measured on large layers."""
+
+
+class Form(Enum):
+    """How a convolution is computed."""
+
+    CHANNELS_FIRST = auto()
+    """Direct, vectors of positions."""
+    CHANNELS_LAST = auto()
+    """Direct, vectors of output channels."""
+    MATRIX = auto()
+    """One position at a time: a matrix product over the channels."""
+
+
+def choose(b: Builder, x: Tensor, w: Tensor, window: Window, out: Shape) -> Form:
+    """The cheapest form of a convolution without groups by constant weights.
+
+    Args:
+        b: the builder, which knows which kernels may be chosen.
+        x: the input ``[N, C, *spatial]``.
+        w: the weights ``[O, C, *k]``.
+        window: how they slide.
+        out: spatial sizes of the result.
+    """
+    layer = _Layer(
+        _number(w.shape[1]),
+        _number(w.shape[0]),
+        tuple(map(_number, x.shape[2:])),
+        tuple(map(_number, out)),
+        window,
+        innermost_axis(x) == 1,
+    )
+    if not b.program.choice.specialised(layer.channels_last() < layer.channels_first()):
+        return Form.CHANNELS_FIRST
+    if max(*window.kernel, *window.stride) == 1 and not layer.pads:
+        return Form.MATRIX
+    return Form.CHANNELS_LAST
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Sizes of a layer, and what each form of it costs."""
+
+    channels: int
+    outputs: int
+    spatial: tuple[int, ...]
+    out: tuple[int, ...]
+    window: Window
+    stored_last: bool
+
+    @property
+    def pads(self) -> bool:
+        return any(self.window.pad_begin) or any(self.window.pad_end)
+
+    def channels_first(self) -> float:
+        w = self.window
+        shape = zip(self.out, w.dilation, w.kernel, w.stride, strict=True)
+        grid = [o + d * (k - 1) // s for o, d, k, s in shape]
+        vectors = math.ceil(math.prod(self.out[:-1]) * grid[-1] / LANES)
+        sums = vectors * math.ceil(self.outputs / 8) * 8 / 2
+        copied = self.channels * math.prod(grid) * math.prod(w.stride)
+        copy = TRANSPOSE if max(w.stride) > 1 else COPY if self.pads else 0.0
+        return (
+            WORSE * sums * self.channels * math.prod(w.kernel)
+            + copy * copied
+            + TRANSPOSE * self.stored_last * self.channels * math.prod(self.spatial)
+        )
+
+    def channels_last(self) -> float:
+        w = self.window
+        sums = math.prod(self.out) * math.ceil(self.outputs / LANES) / 2
+        padded = zip(self.spatial, w.pad_begin, w.pad_end, strict=True)
+        copied = self.channels * math.prod(n + p + q for n, p, q in padded)
+        copy = COPY * self.pads if self.stored_last else TRANSPOSE
+        return sums * self.channels * math.prod(w.kernel) + copy * copied
+
+
+def _number(d: Dim) -> int:
+    return d if isinstance(d, int) else TYPICAL_SIZE

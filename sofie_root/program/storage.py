@@ -1,0 +1,35 @@
+"""Along which axis of a tensor neighbours will lie in memory, judged while the model is being lowered."""
+
+from __future__ import annotations
+
+from sofie_root.ir.dim import Symbol, single_atom
+
+from . import expr as ex
+from .builder import Tensor
+from .program import Loop
+
+
+def innermost_axis(x: Tensor) -> int:
+    """The axis whose elements are neighbours in memory, as far as the loops that make ``x`` tell.
+
+    A loop over whole tensors is put into the order of what it reads, so the answer is that of the kernel
+    or input at the start of the chain.
+    """
+    buffers = x.program.buffers
+    found: dict[str, int] = {}
+
+    def innermost(buffer: str) -> int:
+        return found.get(buffer, len(buffers[buffer].shape) - 1)
+
+    for loop in x.program.statements:
+        if not isinstance(loop, Loop) or loop.reduction is not None:
+            continue
+        axes = {single_atom(d): axis for axis, d in enumerate(loop.index)}
+        for load in ex.loads(loop.body):
+            if not load.index or buffers[load.buffer].numel != buffers[loop.output].numel:
+                continue
+            along = single_atom(load.index[innermost(load.buffer)])
+            if isinstance(along, Symbol) and along in axes:
+                found[loop.output] = axes[along]
+                break
+    return innermost(x.buffer)
