@@ -96,8 +96,8 @@ def _convolutions(t: Table) -> None:
         shared = {"group": group, "strides": [stride] * rank, "dilations": [dilation] * rank}
         pads = [0, 2, 1][:rank] + [1, 0, 2][:rank]
         x, w, bias = real(2, 4, *sizes), real(6, 4 // group, *taps), real(6)
-        t.row("Conv", x, w, bias, constants=(1, 2), pads=pads, **shared)
-        t.row("Conv", x, w, constants=(1,), **shared)
+        t.row("Conv", x, w, bias, constants=(1, 2), pads=pads, tolerance=2e-5, **shared)
+        t.row("Conv", x, w, constants=(1,), tolerance=2e-5, **shared)
         w = real(4, 6 // group, *taps)
         t.row("ConvTranspose", x, w, bias, constants=(1, 2), pads=pads, tolerance=5e-5, **shared)
     x = real(1, 3, 7, 9)
@@ -111,6 +111,20 @@ def _convolutions(t: Table) -> None:
     t.row("Conv", x, real(3, 1, 3, 3), constants=(1,), group=3)
     t.row("Conv", x, real(20, 3, 1, 1), real(20), constants=(1, 2))
     t.row("Conv", real(0, 3, 5, 5), real(4, 3, 3, 3), constants=(1,))
+    # Enough output channels for vectors of them, or not quite; all tiles of positions and their rests.
+    for outputs, channels, (h, w) in (
+        (16, 3, (5, 17)), (17, 5, (2, 7)), (32, 1, (7, 7)), (48, 16, (1, 30)), (40, 2, (14, 3)),
+    ):  # fmt: skip
+        x, bias = real(2, channels, h, w), real(outputs)
+        weights = real(outputs, channels, 3, 3) / np.float32(5)
+        for stride, dilation in ((1, 1), (2, 1), (1, 2)):
+            t.row(
+                "Conv", x, weights, bias, constants=(1, 2), pads=[1, 2, 3, 2],
+                strides=[1, stride], dilations=[1, dilation], tolerance=2e-5,
+            )  # fmt: skip
+        t.row("Conv", x, real(outputs, channels, 1, 1), bias, constants=(1, 2), strides=[2, 1])
+        t.row("Conv", x, real(outputs, channels, 1, 1), constants=(1,))
+    t.row("Conv", real(2, 4, 9, 9), real(32, 4, 3, 3), constants=(1,), tolerance=2e-5)
     x64 = real(1, 3, 6, 5, dtype=np.float64)
     t.row("Conv", x64, real(4, 3, 3, 3, dtype=np.float64), constants=(1,), pads=[1] * 4)
     x16 = real(1, 3, 6, 5, dtype=np.float16)

@@ -21,7 +21,9 @@ Resolve = Callable[[Dim], int]
 Traits = tuple[tuple[str, Any], ...]
 
 
-def conv_channels_last(b: Builder, x: Tensor, w: Array, window: Traits, out: Shape) -> Tensor:
+def conv_channels_last(
+    b: Builder, x: Tensor, w: Array, window: Traits, out: Shape, name: str = "weights"
+) -> Tensor:
     """``x[N, *spatial, C]`` convolved with the constant ``w[O, C, *k]``: ``[N, *out, O]``.
 
     Args:
@@ -30,6 +32,7 @@ def conv_channels_last(b: Builder, x: Tensor, w: Array, window: Traits, out: Sha
         w: the weights; packed here.
         window: kernel, stride, dilation, pad_begin and pad_end.
         out: spatial sizes of the result.
+        name: what the weights are called in the generated code.
     """
     outputs, channels = w.shape[:2]
     known = tuple(d if isinstance(d, int) else 0 for d in out)
@@ -52,7 +55,7 @@ def conv_channels_last(b: Builder, x: Tensor, w: Array, window: Traits, out: Sha
             Scratch(workspace, x.dtype),
             Fused(),
         ),
-        (x, b.constant(gemm.pack(as_matrix(w)), "weights.packed")),
+        (x, b.constant(gemm.pack(as_matrix(w)), f"{name}.packed")),
         (TensorType(x.dtype, (x.shape[0], *out, outputs)),),
         (*sizes, *window),
     )

@@ -47,6 +47,33 @@ def lp_pool(b: Builder, x: Tensor, window: Traits, out: Shape, p: int) -> Tensor
     return _pool(b, LP_POOL, x, (*window, ("p", p)), out, (x.dtype,))[0]
 
 
+def max_pool_channels_last(b: Builder, x: Tensor, window: Traits, out: Shape) -> Tensor:
+    """The maximum of each window of ``x[N, ..., C]``, float."""
+    return _pool_channels_last(b, MAX_POOL_CHANNELS_LAST, x, window, out)
+
+
+def average_pool_channels_last(
+    b: Builder, x: Tensor, window: Traits, out: Shape, include_pad: bool
+) -> Tensor:
+    """The mean of each window of ``x[N, ..., C]``, float; padding counts if ``include_pad``."""
+    traits = (*window, ("count_include_pad", include_pad))
+    return _pool_channels_last(b, AVERAGE_POOL_CHANNELS_LAST, x, traits, out)
+
+
+def _pool_channels_last(
+    b: Builder, spec: KernelSpec, x: Tensor, traits: Traits, out: Shape
+) -> Tensor:
+    batch, *spatial, channels = x.shape
+    (y,) = b.kernel(
+        spec,
+        (batch, channels, Extents(tuple(spatial)), Extents(out), In(0), Out(0)),
+        (x,),
+        (TensorType(x.dtype, (batch, *out, channels)),),
+        (("rank", len(out)), *traits),
+    )
+    return y
+
+
 def _pool(
     b: Builder, spec: KernelSpec, x: Tensor, traits: Traits, out: Shape, dtypes: tuple[DType, ...]
 ) -> tuple[Tensor, ...]:
@@ -65,8 +92,8 @@ def _taps(
     kernel: Kernel, x: Array, resolve: Resolve
 ) -> Iterator[tuple[Array, Array, Array, Array]]:
     """For each tap of the windows: value, inside the input, inside its padding, and position."""
-    t, extents = dict(kernel.traits), kernel.args[2]
-    assert isinstance(extents, Extents)
+    t = dict(kernel.traits)
+    extents = next(a for a in reversed(kernel.args) if isinstance(a, Extents))
     out, spatial = [resolve(d) for d in extents.dims], x.shape[2:]
     for tap in np.ndindex(*t["kernel"]):
         at = [
@@ -123,3 +150,23 @@ def _lp_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list
 MAX_POOL = KernelSpec("max_pool", "pool.hxx", _max_reference)
 AVERAGE_POOL = KernelSpec("average_pool", "pool.hxx", _average_reference)
 LP_POOL = KernelSpec("lp_pool", "pool.hxx", _lp_reference)
+
+
+def _channels_last(
+    reference: Callable[[Kernel, list[Array], Resolve], list[Array]],
+) -> Callable[[Kernel, list[Array], Resolve], list[Array]]:
+    """The same for an input and a result with the channels last."""
+
+    def moved(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
+        first = np.moveaxis(inputs[0], -1, 1)
+        return [np.ascontiguousarray(np.moveaxis(reference(kernel, [first], resolve)[0], 1, -1))]
+
+    return moved
+
+
+MAX_POOL_CHANNELS_LAST = KernelSpec(
+    "max_pool_channels_last", "pool.hxx", _channels_last(_max_reference)
+)
+AVERAGE_POOL_CHANNELS_LAST = KernelSpec(
+    "average_pool_channels_last", "pool.hxx", _channels_last(_average_reference)
+)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from sofie_root.errors import ShapeError
 from sofie_root.ir import (
     Dim,
@@ -21,6 +23,7 @@ from sofie_root.kernels import conv as kernels
 from sofie_root.kernels.conv_channels_last import as_matrix, conv_channels_last
 from sofie_root.kernels.gemm import gemm
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.storage import channels_first, channels_last
 
 from .checks import FLOATS, require_dtype, require_one_dtype
 from .conv_forms import Form, choose
@@ -54,18 +57,18 @@ class Convolution(Op):
     def convolved(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """The kernel's result for operands in a dtype that is computed in."""
         slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
-        weights = w.constant
-        if weights is None or x.dtype is not DType.FLOAT or self.group != 1:
+        form = Form.CHANNELS_FIRST
+        if w.constant is not None and x.dtype is DType.FLOAT and self.group == 1:
+            form = choose(b, x, w, slid, out)
+        if w.constant is None or form is Form.CHANNELS_FIRST:
             return kernels.conv(b, x, w, self.group, slid.traits(), out)
-        form = choose(b, x, w, slid, out)
-        if form is Form.CHANNELS_FIRST:
-            return kernels.conv(b, x, w, self.group, slid.traits(), out)
-        last = b.transpose(x, (0, *range(2, x.rank), 1))
+        weights = w.constant.astype(np.float32)
+        last = channels_last(b, x)
         if form is Form.MATRIX:
-            y = gemm(b, last, as_matrix(weights))
+            y = gemm(b, last, as_matrix(weights), w.buffer)
         else:
-            y = conv_channels_last(b, last, weights, slid.traits(), out)
-        return b.transpose(y, (0, x.rank - 1, *range(1, x.rank - 1)))
+            y = conv_channels_last(b, last, weights, slid.traits(), out, w.buffer)
+        return channels_first(b, y)
 
 
 @operator("Conv", since=11)

@@ -24,6 +24,7 @@ from sofie_root.kernels.scatter import scatter_elements
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call, compare, constant, guard, index
 from sofie_root.program.program import ReduceKind
+from sofie_root.program.storage import channels_first, channels_last, innermost_axis
 
 from .checks import FLOATS, require_dtype
 from .shape import bind_sizes
@@ -59,6 +60,11 @@ class Pool(Op):
         return (*x.shape[:2], *self.window(x).out(x.shape[2:], bool(self.ceil_mode)))
 
 
+def _channels_last(b: Builder, x: Tensor) -> bool:
+    """Whether to pool along vectors of channels: where they are neighbours in memory anyway."""
+    return b.program.choice.specialised(innermost_axis(x) == 1)
+
+
 @operator("MaxPool", since=12)
 @dataclass(frozen=True, slots=True)
 class MaxPool(Pool):
@@ -76,6 +82,10 @@ class MaxPool(Pool):
         """One kernel."""
         traits, wide = self.window(x.type).traits(), b.cast(x, x.dtype.compute)
         out = b.outputs[0].shape[2:]
+        if wide.dtype is DType.FLOAT and not any(b.wanted[1:]) and _channels_last(b, x):
+            last = channels_last(b, wide)
+            y = channels_first(b, kernels.max_pool_channels_last(b, last, traits, out))
+            return b.cast(y, x.dtype), y  # nobody reads the indices
         y, indices = kernels.max_pool(b, wide, traits, out, bool(self.storage_order))
         return b.cast(y, x.dtype), indices
 
@@ -95,8 +105,12 @@ class AveragePool(Pool):
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """One kernel."""
         traits, wide = self.window(x.type).traits(), b.cast(x, x.dtype.compute)
-        out = b.outputs[0].shape[2:]
-        y = kernels.average_pool(b, wide, traits, out, bool(self.count_include_pad))
+        out, include_pad = b.outputs[0].shape[2:], bool(self.count_include_pad)
+        if wide.dtype is DType.FLOAT and _channels_last(b, x):
+            last = channels_last(b, wide)
+            y = kernels.average_pool_channels_last(b, last, traits, out, include_pad)
+            return b.cast(channels_first(b, y), x.dtype)
+        y = kernels.average_pool(b, wide, traits, out, include_pad)
         return b.cast(y, x.dtype)
 
 

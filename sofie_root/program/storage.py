@@ -1,12 +1,22 @@
-"""Along which axis of a tensor neighbours will lie in memory, judged while the model is being lowered."""
+"""Channels first or last: views of one as the other, and which of them a tensor will be stored as."""
 
 from __future__ import annotations
 
 from sofie_root.ir.dim import Symbol, single_atom
 
 from . import expr as ex
-from .builder import Tensor
+from .builder import Builder, Tensor
 from .program import Loop
+
+
+def channels_last(b: Builder, x: Tensor) -> Tensor:
+    """``x[N, C, *spatial]`` as ``[N, *spatial, C]``; a view."""
+    return b.transpose(x, (0, *range(2, x.rank), 1))
+
+
+def channels_first(b: Builder, x: Tensor) -> Tensor:
+    """``x[N, *spatial, C]`` as ``[N, C, *spatial]``; a view."""
+    return b.transpose(x, (0, x.rank - 1, *range(1, x.rank - 1)))
 
 
 def innermost_axis(x: Tensor) -> int:

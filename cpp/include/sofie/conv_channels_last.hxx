@@ -133,8 +133,13 @@ SOFIE_NOINLINE inline void conv_pad(const ConvShape& s, const std::size_t (&padd
       zero(s.pad[2] * channels);
       if (strides[3] == 1 && strides[2] == channels) {
         map(s.in[2] * channels, [&](auto j) SOFIE_INLINE { store(to, j, load(row, j)); });
-      } else {
+      } else if (channels >= 4) {
         copy_matrix(s.in[2], channels, row, strides[2], strides[3], to, channels);
+      } else {
+        for (std::size_t i = 0; i < s.in[2]; ++i) {
+          for (std::size_t c = 0; c < channels; ++c)
+            to[i * channels + c] = row[i * strides[2] + c * strides[3]];
+        }
       }
       to += s.in[2] * channels;
       zero((padded[2] - s.in[2] - s.pad[2]) * channels);

@@ -1,4 +1,4 @@
-// Max, average and Lp pooling of one to three spatial dimensions, NCHW.
+// Max, average and Lp pooling of one to three spatial dimensions, with the channels first (NCHW) or last.
 //
 // Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
 #pragma once
@@ -110,6 +110,40 @@ void pool(std::size_t planes, const PoolShape& s, const T* x, T* y, const Kind& 
             for (std::size_t k = 0; k < w2.count; ++k) acc = kind.add(acc, row[w2.begin + k * kDilation]);
           });
           y[o2] = kind.finish(acc, w0.count * w1.count * w2.count, w0.padded * w1.padded * w2.padded);
+        }
+      }
+    }
+  }
+}
+
+// With the channels last, for float: x[N][spatial][channels]. A vector of channels stays in a register while
+// the window passes.
+template <class P, class Kind>
+void pool_channels_last(std::size_t batch, std::size_t channels, const PoolShape& s, const float* x, float* y,
+                        const Kind& kind) {
+  for (std::size_t n = 0; n < batch; ++n, x += s.in[0] * s.in[1] * s.in[2] * channels) {
+    for (std::size_t o0 = 0; o0 < s.out[0]; ++o0) {
+      const PoolWindow w0 = pool_window(s, 0, o0);
+      for (std::size_t o1 = 0; o1 < s.out[1]; ++o1) {
+        const PoolWindow w1 = pool_window(s, 1, o1);
+        for (std::size_t o2 = 0; o2 < s.out[2]; ++o2, y += channels) {
+          const PoolWindow w2 = pool_window(s, 2, o2);
+          const std::size_t inside = w0.count * w1.count * w2.count;
+          const std::size_t padded = w0.padded * w1.padded * w2.padded;
+          map(channels, [&](auto j) SOFIE_INLINE {
+            f32v acc = broadcast(kind.start());
+            for (std::size_t a = 0; a < w0.count; ++a) {
+              for (std::size_t b = 0; b < w1.count; ++b) {
+                const float* row =
+                    x + ((w0.begin + a * s.dilation[0]) * s.in[1] + w1.begin + b * s.dilation[1]) * s.in[2] *
+                            channels;
+                for (std::size_t c = 0; c < w2.count; ++c) {
+                  acc = kind.add(acc, load(row + (w2.begin + c * s.dilation[2]) * channels, j));
+                }
+              }
+            }
+            store(y, j, kind.finish(acc, inside, padded));
+          });
         }
       }
     }
@@ -251,6 +285,22 @@ void lp_pool(std::size_t planes, const std::size_t (&in)[P::rank], const std::si
              const T* x, T* y) {
   detail::pool<P>(planes, detail::pool_shape<P>(in, out), x, y,
                   detail::LpPooling<T, static_cast<int>(P::p)>{});
+}
+
+/// max_pool of x[batch][spatial...][channels] without indices.
+template <class P>
+void max_pool_channels_last(std::size_t batch, std::size_t channels, const std::size_t (&in)[P::rank],
+                            const std::size_t (&out)[P::rank], const float* x, float* y) {
+  detail::pool_channels_last<P>(batch, channels, detail::pool_shape<P>(in, out), x, y,
+                                detail::MaxPooling<float>{});
+}
+
+/// average_pool of x[batch][spatial...][channels].
+template <class P>
+void average_pool_channels_last(std::size_t batch, std::size_t channels, const std::size_t (&in)[P::rank],
+                                const std::size_t (&out)[P::rank], const float* x, float* y) {
+  detail::pool_channels_last<P>(batch, channels, detail::pool_shape<P>(in, out), x, y,
+                                detail::AveragePooling<float, P::count_include_pad>{});
 }
 
 }  // namespace SOFIE_ISA
