@@ -115,15 +115,15 @@ def _convolutions(t: Table) -> None:
     for outputs, channels, (h, w) in (
         (16, 3, (5, 17)), (17, 5, (2, 7)), (32, 1, (7, 7)), (48, 16, (1, 30)), (40, 2, (14, 3)),
     ):  # fmt: skip
-        x, bias = real(2, channels, h, w), real(outputs)
+        wide, bias = real(2, channels, h, w), real(outputs)
         weights = real(outputs, channels, 3, 3) / np.float32(5)
         for stride, dilation in ((1, 1), (2, 1), (1, 2)):
             t.row(
-                "Conv", x, weights, bias, constants=(1, 2), pads=[1, 2, 3, 2],
+                "Conv", wide, weights, bias, constants=(1, 2), pads=[1, 2, 3, 2],
                 strides=[1, stride], dilations=[1, dilation], tolerance=2e-5,
             )  # fmt: skip
-        t.row("Conv", x, real(outputs, channels, 1, 1), bias, constants=(1, 2), strides=[2, 1])
-        t.row("Conv", x, real(outputs, channels, 1, 1), constants=(1,))
+        t.row("Conv", wide, real(outputs, channels, 1, 1), bias, constants=(1, 2), strides=[2, 1])
+        t.row("Conv", wide, real(outputs, channels, 1, 1), constants=(1,))
     t.row("Conv", real(2, 4, 9, 9), real(32, 4, 3, 3), constants=(1,), tolerance=2e-5)
     x64 = real(1, 3, 6, 5, dtype=np.float64)
     t.row("Conv", x64, real(4, 3, 3, 3, dtype=np.float64), constants=(1,), pads=[1] * 4)

@@ -242,9 +242,9 @@ SOFIE_NOINLINE inline void copy_matrix(std::size_t m, std::size_t n, const float
       map(n, [&](auto j) SOFIE_INLINE { store(to + i * ld, j, load(from + i * step_i, j)); });
     }
   } else if (step_i == 1) {
+    const std::size_t whole = n / 4 * 4;
     for (; i + 4 <= m; i += 4) {
-      std::size_t j = 0;
-      for (; j + 4 <= n; j += 4) {
+      for (std::size_t j = 0; j < whole; j += 4) {
         f32x4 r[4];
         SOFIE_UNROLL
         for (std::size_t l = 0; l < 4; ++l) std::memcpy(&r[l], from + i + (j + l) * step_j, sizeof r[l]);
@@ -255,8 +255,8 @@ SOFIE_NOINLINE inline void copy_matrix(std::size_t m, std::size_t n, const float
         SOFIE_UNROLL
         for (std::size_t l = 0; l < 4; ++l) std::memcpy(to + (i + l) * ld + j, &t[l], sizeof t[l]);
       }
-      for (; j < n; ++j) {
-        for (std::size_t l = 0; l < 4; ++l) to[(i + l) * ld + j] = from[i + l + j * step_j];
+      for (std::size_t l = 0; l < 4; ++l) {
+        for (std::size_t j = whole; j < n; ++j) to[(i + l) * ld + j] = from[i + l + j * step_j];
       }
     }
   }
