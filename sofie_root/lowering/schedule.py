@@ -20,6 +20,7 @@ from sofie_root.program.program import (
     Scratch,
 )
 
+from .attention import fuse_attention
 from .epilogue import fuse_epilogues
 from .hoist import hoist_indices
 from .inline import Decisions, compose_views, inline, reads, remove_dead, writes
@@ -119,6 +120,7 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     move_linear_maps(program, decisions)
     inline(program, decisions)
     fuse_epilogues(program, decisions)
+    fuse_attention(program, decisions)
     hoist_indices(program, decisions)
     steps = build(program, decisions)
     symbols = graph.symbols()
