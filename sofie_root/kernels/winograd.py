@@ -79,7 +79,9 @@ def choose(
     return min((cost(channels, outputs, kernel, out, tile), tile) for tile in options)
 
 
-def cost(channels: int, outputs: int, kernel: Sequence[int], out: Shape, tile: Sequence[int]) -> int:
+def cost(
+    channels: int, outputs: int, kernel: Sequence[int], out: Shape, tile: Sequence[int]
+) -> int:
     """Estimated time for one image, in multiply-adds of a matrix product that runs at full speed.
 
     Args:
@@ -117,8 +119,10 @@ def winograd(
     """
     slid = dict(window)
     kernel = slid["kernel"]
-    assert w.constant is not None and x.dtype is DType.FLOAT and tile in tiles(kernel), (x, w, tile)
-    assert max(slid["stride"]) == max(slid["dilation"]) == 1, window
+    assert w.constant is not None
+    assert x.dtype is DType.FLOAT, x.type
+    assert tile in tiles(kernel), (kernel, tile)
+    assert max(*slid["stride"], *slid["dilation"]) == 1, window
     outputs, channels = (int(d) for d in w.shape[:2])  # type: ignore[arg-type]
     block = _block(channels, _positions(kernel, tile))
     traits: Traits = (

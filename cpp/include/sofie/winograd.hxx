@@ -34,7 +34,7 @@ constexpr std::size_t kWinogradRow = 16;
 // Tiles whose columns are transformed in one go: they fit into the first-level cache.
 constexpr std::size_t kWinogradRun = 8;
 // Floats that the weights are fetched ahead of their use.
-constexpr std::size_t kWinogradAhead = 1024;
+constexpr std::size_t kWinogradAhead = 4096;
 
 // Rows x vectors of a register tile: as in gemm.hxx.
 #if defined(SOFIE_ISA_AVX512)
