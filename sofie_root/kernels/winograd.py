@@ -57,8 +57,6 @@ TRANSFORM = 11
 """Time to transform one value there or back, in multiply-adds of a matrix product."""
 STREAM = 12
 """Time to fetch one weight from behind the caches, in multiply-adds of a matrix product."""
-LIKELY = 32
-"""A size that is not known when generating, for the estimate of costs."""
 
 
 def tiles(kernel: Sequence[int]) -> list[tuple[int, ...]]:
@@ -69,18 +67,8 @@ def tiles(kernel: Sequence[int]) -> list[tuple[int, ...]]:
     return [tile for tile in combinations(*sizes) if len({m for m in tile if m > 1}) == 1]
 
 
-def choose(
-    channels: int, outputs: int, kernel: Sequence[int], out: Shape
-) -> tuple[int, tuple[int, ...]] | None:
-    """The least :func:`cost` and its tile; None where the kernel's size does not allow any."""
-    options = tiles(kernel)
-    if not options:
-        return None
-    return min((cost(channels, outputs, kernel, out, tile), tile) for tile in options)
-
-
 def cost(
-    channels: int, outputs: int, kernel: Sequence[int], out: Shape, tile: Sequence[int]
+    channels: int, outputs: int, kernel: Sequence[int], out: Sequence[int], tile: Sequence[int]
 ) -> int:
     """Estimated time for one image, in multiply-adds of a matrix product that runs at full speed.
 
@@ -92,22 +80,23 @@ def cost(
         tile: outputs of a tile, one of :func:`tiles`.
     """
     positions = _positions(kernel, tile)
-    count = int(np.prod([-(-likely(d) // m) for d, m in zip(out, tile, strict=True)]))
+    count = int(np.prod([-(-d // m) for d, m in zip(out, tile, strict=True)]))
     padded = -(-outputs // ROW) * ROW
     weights = positions * channels * padded
     transformed = positions * count * (-(-channels // ROW) * ROW + padded)
     return max(weights * count, weights * STREAM) + transformed * TRANSFORM
 
 
-def likely(d: Dim) -> int:
-    """A size for estimates."""
-    return d if isinstance(d, int) else LIKELY
-
-
 def winograd(
-    b: Builder, x: Tensor, w: Tensor, window: Traits, out: Shape, tile: tuple[int, ...]
+    b: Builder,
+    x: Tensor,
+    w: Array,
+    window: Traits,
+    out: Shape,
+    tile: tuple[int, ...],
+    name: str = "weights",
 ) -> Tensor:
-    """``x[N, ..., C]`` convolved with the constant ``w[O, C, *k]``: ``[N, *out, O]``.
+    """``x[N, *spatial, C]`` convolved with the constant ``w[O, C, *k]``: ``[N, *out, O]``.
 
     Args:
         b: the builder.
@@ -116,14 +105,14 @@ def winograd(
         window: kernel, stride, dilation (both all 1), pad_begin and pad_end.
         out: spatial sizes of the result.
         tile: outputs of a tile, one of :func:`tiles`.
+        name: what the weights are called in the generated code.
     """
     slid = dict(window)
     kernel = slid["kernel"]
-    assert w.constant is not None
     assert x.dtype is DType.FLOAT, x.type
     assert tile in tiles(kernel), (kernel, tile)
     assert max(*slid["stride"], *slid["dilation"]) == 1, window
-    outputs, channels = (int(d) for d in w.shape[:2])  # type: ignore[arg-type]
+    outputs, channels = w.shape[:2]
     block = _block(channels, _positions(kernel, tile))
     traits: Traits = (
         ("rank", len(kernel)),
@@ -136,7 +125,7 @@ def winograd(
         ("block", block),
     )
     count = x.shape[0] * product(ceildiv(d, m) for d, m in zip(out, tile, strict=True))
-    packed = b.constant(pack(w.constant, tile), f"{w.buffer}.winograd")
+    packed = b.constant(pack(w, tile), f"{name}.winograd")
     (y,) = b.kernel(
         _winograd(x.rank),
         (

@@ -22,6 +22,7 @@ from sofie_root.ir import (
 from sofie_root.kernels import conv as kernels
 from sofie_root.kernels.conv_channels_last import as_matrix, conv_channels_last
 from sofie_root.kernels.gemm import gemm
+from sofie_root.kernels.winograd import winograd
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.storage import channels_first, channels_last
 
@@ -57,7 +58,7 @@ class Convolution(Op):
     def convolved(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """The kernel's result for operands in a dtype that is computed in."""
         slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
-        form = Form.CHANNELS_FIRST
+        form: Form | tuple[int, ...] = Form.CHANNELS_FIRST
         if w.constant is not None and x.dtype is DType.FLOAT and self.group == 1:
             form = choose(b, x, w, slid, out)
         if w.constant is None or form is Form.CHANNELS_FIRST:
@@ -66,6 +67,8 @@ class Convolution(Op):
         last = channels_last(b, x)
         if form is Form.MATRIX:
             y = gemm(b, last, as_matrix(weights), w.buffer)
+        elif isinstance(form, tuple):
+            y = winograd(b, last, weights, slid.traits(), out, form, w.buffer)
         else:
             y = conv_channels_last(b, last, weights, slid.traits(), out, w.buffer)
         return channels_first(b, y)

@@ -4,8 +4,8 @@ The costs are cycles of a core that multiplies and adds two vectors of 16 floats
 count, and these are about the same on narrower machines. Both direct kernels run near the peak of the
 machine, so what differs is what they compute in vain: the one with the channels first fills its vectors
 with positions (and drops those between two rows), the one with the channels last with output channels (and
-drops those beyond the last). The rest is memory: padded copies, and transpositions where the input is
-stored the other way round.
+drops those beyond the last). Winograd's algorithm computes less, but not the same to the last bits. The
+rest is memory: padded copies, and transpositions where the input is stored the other way round.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from sofie_root.ir import Dim, Shape
+from sofie_root.kernels import winograd
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.storage import innermost_axis
 
@@ -42,7 +43,7 @@ class Form(Enum):
     """One position at a time: a matrix product over the channels."""
 
 
-def choose(b: Builder, x: Tensor, w: Tensor, window: Window, out: Shape) -> Form:
+def choose(b: Builder, x: Tensor, w: Tensor, window: Window, out: Shape) -> Form | tuple[int, ...]:
     """The cheapest form of a convolution without groups by constant weights.
 
     Args:
@@ -51,6 +52,9 @@ def choose(b: Builder, x: Tensor, w: Tensor, window: Window, out: Shape) -> Form
         w: the weights ``[O, C, *k]``.
         window: how they slide.
         out: spatial sizes of the result.
+
+    Returns:
+        A form of direct convolution, or the tile for Winograd's algorithm.
     """
     layer = _Layer(
         _number(w.shape[1]),
@@ -60,7 +64,13 @@ def choose(b: Builder, x: Tensor, w: Tensor, window: Window, out: Shape) -> Form
         window,
         innermost_axis(x) == 1,
     )
-    if not b.program.choice.specialised(layer.channels_last() < layer.channels_first()):
+    choice = b.program.choice
+    found = None if choice.exact else layer.winograd()
+    if found is not None:
+        cost, tile = found
+        if choice.specialised(cost < min(layer.channels_first(), layer.channels_last())):
+            return tile
+    if not choice.specialised(layer.channels_last() < layer.channels_first()):
         return Form.CHANNELS_FIRST
     if max(*window.kernel, *window.stride) == 1 and not layer.pads:
         return Form.MATRIX
@@ -95,6 +105,19 @@ class _Layer:
             + copy * copied
             + TRANSPOSE * self.stored_last * self.channels * math.prod(self.spatial)
         )
+
+    def winograd(self) -> tuple[float, tuple[int, ...]] | None:
+        """Cost and tile, if the algorithm knows such windows."""
+        w = self.window
+        options = winograd.tiles(w.kernel)
+        if not options or max(*w.stride, *w.dilation) > 1:
+            return None
+        copied = 0 if self.stored_last else self.channels * math.prod(self.spatial)
+        cost, tile = min(
+            (winograd.cost(self.channels, self.outputs, w.kernel, self.out, tile), tile)
+            for tile in options
+        )
+        return cost / (2 * LANES) + TRANSPOSE * copied, tile
 
     def channels_last(self) -> float:
         w = self.window
