@@ -9,25 +9,20 @@ from typing import Any
 from sofie_root.ir.dim import (
     Atom,
     Dim,
-    FloorDiv,
-    Poly,
     Symbol,
     as_poly,
-    at_least,
-    depends_on,
     floordiv,
     linear,
     product,
     size_symbols,
-    substitute,
     walk,
 )
 from sofie_root.ir.dtype import DType
+from sofie_root.lowering.inline import dim_reads
 from sofie_root.lowering.nest import For, Nest
 from sofie_root.lowering.schedule import Schedule
 from sofie_root.program import expr as ex
-from sofie_root.program.builder import flat_index
-from sofie_root.program.expr import Expr, Load
+from sofie_root.program.expr import Expr
 from sofie_root.program.program import (
     Bind,
     Check,
@@ -48,11 +43,20 @@ from sofie_root.program.program import (
 )
 
 from . import text
+from .loops import (
+    VECTOR_KINDS,
+    all_leaves,
+    certain_cells,
+    collapse,
+    collapse_reduction,
+    flatten,
+    flatten_expr,
+    vector_over,
+)
 from .names import Names, comment, string_literal
 from .text import Scope
 
 INDENT = "  "
-VECTOR_KINDS = ("sum", "prod", "max", "min")
 
 
 @dataclass(slots=True)
@@ -91,7 +95,7 @@ class CpuPrinter:
         if isinstance(step, Kernel):
             return self._kernel(k, step)
         if isinstance(step, Bind):
-            value = text.expression(_flatten_expr(step.value, self.schedule), self.scope())
+            value = text.expression(flatten_expr(step.value, self.schedule), self.scope())
             name = self.names.name(step.symbol, step.symbol.name)
             why = string_literal(f"{', '.join(step.origin)}: {step.symbol}")
             return [f"const std::ptrdiff_t {name} = sofie::size({value}, {why});"]
@@ -132,7 +136,7 @@ class CpuPrinter:
             pointers[name] = self.names.name(("local", name), name)
         registers = frozenset(n for n, b in nest.locals.items() if b.shape == ())
         scope = Scope(scope.variables, pointers, registers)
-        body = [_flatten(node, self.schedule, nest) for node in nest.body]
+        body = [flatten(node, self.schedule, nest) for node in nest.body]
         inner = self._arrays(nest, None, pointers)
         for node in body:
             inner += self._node(node, nest, scope, 0)
@@ -152,13 +156,15 @@ class CpuPrinter:
     def _node(self, node: For | Loop, nest: Nest, scope: Scope, depth: int) -> list[str]:
         if isinstance(node, Loop):
             return self._leaf(node, scope)
-        node = _collapse(node, nest)
+        node = collapse(node, nest)
         leaves = all(isinstance(child, Loop) for child in node.body)
-        if leaves and _vector_over(node, scope):
+        if leaves and vector_over(node, scope):
             return self._map(node, scope, depth)
         name = _loop_name(depth)
         inner = replace(scope, variables={**scope.variables, node.var: name})
         lines = self._arrays(nest, node.var, dict(scope.pointers))
+        checked, inner = self._cells(node, inner)
+        lines += checked
         for child in node.body:
             lines += self._node(child, nest, inner, depth + 1)
         head = (
@@ -166,11 +172,31 @@ class CpuPrinter:
         )
         return [head, *_indent(lines), "}"]
 
+    def _cells(self, node: For, scope: Scope) -> tuple[list[str], Scope]:
+        """Lines that read, once, the indices that loops inside ask for again and again."""
+        made = {leaf.output for leaf in all_leaves(node)}
+        lines: list[str] = []
+        cells = dict(scope.cells)
+        # Reversed, so that a read inside another one comes before it.
+        for cell in reversed(dict.fromkeys(certain_cells(node.body, False))):
+            inside = {a for a in walk(as_poly(cell)) if isinstance(a, Symbol)}
+            if (
+                cell in cells
+                or not inside <= set(scope.variables)
+                or dim_reads((as_poly(cell),)) & made
+            ):
+                continue
+            name = self._fresh("at")
+            known = replace(scope, cells=cells)
+            lines.append(f"const std::ptrdiff_t {name} = {text.dim(as_poly(cell), known)};")
+            cells = {**cells, cell: name}
+        return lines, replace(scope, cells=cells)
+
     def _map(self, node: For, scope: Scope, depth: int) -> list[str]:
         """An innermost parallel loop over vectors."""
         tag = _loop_name(depth)
         variables = {**scope.variables, node.var: f"{tag}.i"}
-        inner = Scope(variables, scope.pointers, scope.registers, (node.var, tag))
+        inner = replace(scope, variables=variables, lanes=(node.var, tag))
         lines: list[str] = []
         for loop in node.body:
             assert isinstance(loop, Loop)
@@ -202,15 +228,21 @@ class CpuPrinter:
             parts = linear(at, scope.lanes[0])
             assert parts is not None
             where = text.pointer(name, parts[1], scope.scalar())
+            if loop.update is not None:
+                present = f"sofie::load({where}, {scope.lanes[1]})"
+                value = _combine(loop.update, present, value, loop.body.dtype)
             if parts[0] != 1:
                 stride = f"static_cast<std::size_t>({text.dim(parts[0], scope.scalar())})"
                 return [f"sofie::scatter({where}, {stride}, {scope.lanes[1]}, {value});"]
             return [f"sofie::store({where}, {scope.lanes[1]}, {value});"]
-        return [f"{name}[{text.dim(at, scope)}] = {value};"]
+        place = f"{name}[{text.dim(at, scope)}]"
+        if loop.update is not None:
+            value = _combine(loop.update, place, value, loop.body.dtype)
+        return [f"{place} = {value};"]
 
     # -- reductions --------------------------------------------------------------------------------------
     def _reduce(self, loop: Loop, reduction: Reduction, scope: Scope) -> tuple[list[str], str]:
-        variables, body = _collapse_reduction(reduction.vars, loop.body)
+        variables, body = collapse_reduction(reduction.vars, loop.body)
         if reduction.kind.startswith("arg"):
             return self._arg_reduce(loop, reduction, scope)
         last = variables[-1] if variables else None
@@ -251,7 +283,7 @@ class CpuPrinter:
     def _vector_reduce(self, kind: str, var: Symbol, body: Expr, scope: Scope) -> str:
         tag = self._fresh("r")
         variables = {**scope.variables, var: f"{tag}.i"}
-        inner = Scope(variables, scope.pointers, scope.registers, (var, tag))
+        inner = replace(scope, variables=variables, lanes=(var, tag), hoisted={})
         hoisted, deep = text.hoist(body, inner, self._fresh("v"))
         lines = "".join(f"{line} " for line in hoisted)
         value = text.expression(body, deep)
@@ -320,7 +352,7 @@ class CpuPrinter:
             elif isinstance(arg, Plain):
                 arguments.append(text.plain(arg.value))
             elif isinstance(arg, Expr):
-                arguments.append(text.expression(_flatten_expr(arg, self.schedule), scope))
+                arguments.append(text.expression(flatten_expr(arg, self.schedule), scope))
             else:
                 arguments.append(text.extent(arg, scope))
         template = f"<{', '.join(templates)}>" if templates else ""
@@ -390,7 +422,7 @@ class CpuPrinter:
             variables[whole] = f"static_cast<std::ptrdiff_t>({name})" if name != tag else f"{tag}.i"
             lane = whole
         assert lane is not None
-        body = _flatten_expr(kernel.epilogue.body, self.schedule)
+        body = flatten_expr(kernel.epilogue.body, self.schedule)
         body = ex.substitute_dims(body, mapping)
         inner = Scope(variables, self.pointers, frozenset(), (lane, tag))
         hoisted, deep = text.hoist(body, inner, self._fresh("v"))
@@ -459,122 +491,3 @@ def _combine(kind: str, acc: str, value: str, dtype: DType) -> str:
     if dtype.is_float:
         return f"{acc} {'+' if kind == 'sum' else '*'} {value}"
     return f"sofie::{name}({acc}, {value})"
-
-
-# -- flat indices ------------------------------------------------------------------------------------------
-def _flatten(node: For | Loop, schedule: Schedule, nest: Nest) -> For | Loop:
-    """The same loops with every access as one position in its buffer."""
-    if isinstance(node, For):
-        return For(node.var, [_flatten(child, schedule, nest) for child in node.body])
-    shape = nest.locals.get(node.output, schedule.program.buffers[node.output]).shape
-    return replace(
-        node,
-        index=(flat_index(node.index, shape),),
-        body=_flatten_expr(node.body, schedule, nest),
-    )
-
-
-def _flatten_expr(body: Expr, schedule: Schedule, nest: Nest | None = None) -> Expr:
-    def read(load: Load) -> Expr:
-        buffer = schedule.program.buffers[load.buffer]
-        if nest is not None:
-            buffer = nest.locals.get(load.buffer, buffer)
-        return replace(load, index=(flat_index(load.index, buffer.shape),))
-
-    return ex.map_loads(body, read)
-
-
-def _accesses(node: For | Loop) -> list[Dim]:
-    if isinstance(node, For):
-        return [d for child in node.body for d in _accesses(child)]
-    return [*node.index, *ex.dims_of(node.body)]
-
-
-def _collapse(node: For, nest: Nest) -> For:
-    """Two perfectly nested loops as one where every access allows it."""
-    while len(node.body) == 1 and isinstance(node.body[0], For):
-        child = node.body[0]
-        if any(
-            home is not None and home.var in (node.var, child.var)
-            for home in nest.declared.values()
-        ):
-            return node
-        joined = _joined(node.var, child.var, _accesses(child))
-        if joined is None:
-            return node
-        var, mapping = joined
-        node = For(var, [_substituted(c, mapping) for c in child.body])
-    return node
-
-
-def _joined(
-    outer: Symbol, inner: Symbol, dims: Iterable[Dim]
-) -> tuple[Symbol, dict[Atom, Dim]] | None:
-    """One variable for two nested ones, if no division survives in any of the indices."""
-    assert outer.extent is not None
-    assert inner.extent is not None
-    if depends_on(inner.extent, outer):
-        return None
-    var = Symbol(f"{outer.name}*{inner.name}", outer.extent * inner.extent)
-    whole = as_poly(var)
-    quotient = as_poly(FloorDiv(whole, inner.extent))
-    mapping: dict[Atom, Dim] = {outer: quotient, inner: whole - quotient * inner.extent}
-    for d in dims:
-        if isinstance(d, Poly):
-            new = substitute(d, mapping)
-            if any(isinstance(a, FloorDiv) and depends_on(as_poly(a), var) for a in walk(new)):
-                return None
-    return var, mapping
-
-
-def _substituted(node: For | Loop, mapping: dict[Atom, Dim]) -> For | Loop:
-    if isinstance(node, For):
-        return For(node.var, [_substituted(c, mapping) for c in node.body])
-    return replace(
-        node,
-        index=tuple(substitute(d, mapping) for d in node.index),
-        body=ex.substitute_dims(node.body, mapping),
-    )
-
-
-def _collapse_reduction(
-    variables: tuple[Symbol, ...], body: Expr
-) -> tuple[tuple[Symbol, ...], Expr]:
-    """Reduced axes joined where they are contiguous; axes of extent 1 were never made."""
-    done = list(variables)
-    k = len(done) - 2
-    while k >= 0:
-        joined = _joined(done[k], done[k + 1], ex.dims_of(body))
-        if joined is not None:
-            body = ex.substitute_dims(body, joined[1])
-            done[k : k + 2] = [joined[0]]
-        k -= 1
-    return tuple(done), body
-
-
-def _vector_over(node: For, scope: Scope) -> bool:
-    """Whether the loops of this innermost For run over vectors of its variable."""
-    profit = False
-    for loop in node.body:
-        assert isinstance(loop, Loop)
-        if not text.vectorises(loop.body, node.var):
-            return False
-        # The compiler vectorises loops of integers alone as well, and without widening them.
-        if all(e.dtype is not DType.FLOAT for e in ex.walk(loop.body)):
-            return False
-        if loop.body.dtype is DType.BOOL or (loop.reduction and loop.body.dtype is not DType.FLOAT):
-            return False
-        if loop.reduction is not None:
-            if loop.reduction.kind not in VECTOR_KINDS:
-                return False
-            along = text.strides(loop.body, node.var)
-            if any(s not in (0, 1) for s in along) or 1 not in along:
-                return False
-        if loop.output not in scope.registers:
-            parts = linear(loop.index[0], node.var)
-            if parts is None or depends_on(parts[1], node.var):
-                return False
-            if parts[0] != 1 and (loop.reduction is None or not at_least(parts[0], 1)):
-                return False
-            profit = True
-    return profit

@@ -46,6 +46,7 @@ class Scope:
         pointers: C++ text of the pointer to each buffer; a register's name for a scalar local.
         registers: buffers that are registers, not memory.
         lanes: the vectorised index and its lane tag's name; None in the scalar dialect.
+        cells: indices read earlier, and the variables that hold them.
     """
 
     variables: Mapping[Atom, str]
@@ -53,13 +54,14 @@ class Scope:
     registers: frozenset[str] = frozenset()
     lanes: tuple[Symbol, str] | None = None
     hoisted: dict[Expr, str] = field(default_factory=dict)
+    cells: Mapping[Cell, str] = field(default_factory=dict)
 
     def scalar(self, name: str | None = None) -> Scope:
         """The same scope in the scalar dialect, the vectorised index being called ``name``."""
         if self.lanes is None:
             return self
         variables = {**self.variables, self.lanes[0]: name or f"{self.lanes[1]}.i"}
-        return Scope(variables, self.pointers, self.registers)
+        return Scope(variables, self.pointers, self.registers, cells=self.cells)
 
 
 def dim(d: Dim, scope: Scope) -> str:
@@ -90,6 +92,8 @@ def _atom(atom: Atom, scope: Scope) -> str:
         name = "min" if isinstance(atom, Min) else "max"
         return f"std::{name}<std::ptrdiff_t>({{{', '.join(dim(a, scope) for a in atom.args)}}})"
     assert isinstance(atom, Cell), atom
+    if atom in scope.cells:
+        return scope.cells[atom]
     value = expression(atom.expr, scope)
     if atom.extent is None:
         return f"static_cast<std::ptrdiff_t>({value})"

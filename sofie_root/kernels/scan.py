@@ -12,11 +12,13 @@ from sofie_root.ir.dim import Dim
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.program import Extents, In, Kernel, KernelSpec, Out
 
-from .scatter import MEETINGS
 from .sort import around
 
 Array = npt.NDArray[Any]
 Resolve = Callable[[Dim], int]
+
+FUNCTORS = {"add": "sofie::reduction::Add", "mul": "sofie::reduction::Mul"}
+"""C++ functors of ``reduction.hxx`` by how elements join."""
 
 
 def scan(
@@ -28,12 +30,12 @@ def scan(
         b: the builder.
         x: the input in a dtype that is computed in.
         axis: a number, or a tensor that holds it at run time.
-        kind: how elements join; a key of :data:`~sofie_root.kernels.scatter.MEETINGS`.
+        kind: how elements join; a key of :data:`FUNCTORS`.
         exclusive: whether an element itself is left out.
         reverse: whether to start from the end.
     """
     traits: tuple[tuple[str, int], ...] = (("exclusive", exclusive), ("reverse", reverse))
-    out, types = (x.type.with_value(None),), (MEETINGS[kind][0],)
+    out, types = (x.type.with_value(None),), (FUNCTORS[kind],)
     if isinstance(axis, int):
         args = (*around(x.shape, axis), In(0), Out(0))
         (y,) = b.kernel(SCAN, args, (x,), out, traits, types)
@@ -45,7 +47,7 @@ def scan(
 
 def _scanned(kernel: Kernel, x: Array) -> Array:
     """``x[outer, n, inner]`` scanned along its middle axis."""
-    add = kernel.types[0] == MEETINGS["add"][0]
+    add = kernel.types[0] == FUNCTORS["add"]
     x = x[:, ::-1] if kernel.trait("reverse") else x
     y = (np.cumsum if add else np.cumprod)(x, axis=1, dtype=x.dtype)
     if kernel.trait("exclusive"):

@@ -98,6 +98,8 @@ def _fuse(program: Program, kernel: Kernel, loop: Loop) -> Kernel | str:
     source, target = program.buffers[result], program.buffers[loop.output]
     if loop.reduction is not None:
         return "it reduces"
+    if loop.scatters:
+        return "it scatters"
     converts = kernel.spec.converts and loop.body.dtype is target.dtype
     if source.dtype is not target.dtype and not converts:
         return f"it turns {source.dtype} into {target.dtype}"

@@ -156,6 +156,15 @@ def identity_of(kind: str, dtype: np.dtype[Any]) -> Any:
     return dtype.type(-np.inf if kind == "max" else np.inf)
 
 
+UPDATES: dict[str, np.ufunc] = {
+    "sum": np.add,
+    "prod": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+}
+"""How a value meets the one that is there (see ``Loop.update``)."""
+
+
 def combine(kind: str, values: Array, axes: tuple[int, ...]) -> Array:
     """A reduction (see ``ReduceKind``) over these axes, in the dtype of ``values``."""
     if kind.startswith("arg"):

@@ -16,6 +16,7 @@ from sofie_root.ir.dim import (
     single_atom,
     walk,
 )
+from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
 from sofie_root.program.program import (
@@ -71,6 +72,8 @@ def reads(statement: Statement) -> set[str]:
     """Buffers that a statement reads."""
     if isinstance(statement, Loop):
         found = {load.buffer for load in ex.loads(statement.body)}
+        if statement.scatters:
+            found.add(statement.output)
         return found | dim_reads((*statement.index, *(v.extent or 0 for v in _all_vars(statement))))
     if isinstance(statement, Kernel):
         found = {operand.buffer for operand in statement.inputs}
@@ -154,8 +157,8 @@ def compose_views(program: Program) -> None:
             reader = program.statements[k]
             if isinstance(reader, Loop):
                 origin = _join(view.origin, reader.origin)
-                body = _splice(reader.body, view)
-                program.statements[k] = replace(reader, body=body, origin=origin)
+                spliced = reader.map_loads(lambda load, view=view: _splice(load, view))  # type: ignore[misc]
+                program.statements[k] = replace(spliced, origin=origin)
 
 
 def inline(program: Program, decisions: Decisions) -> None:
@@ -199,7 +202,7 @@ def _inline_scalar_constants(program: Program) -> None:
 
     for k, statement in enumerate(program.statements):
         if isinstance(statement, Loop):
-            program.statements[k] = replace(statement, body=ex.map_loads(statement.body, literal))
+            program.statements[k] = statement.map_loads(literal)
         elif isinstance(statement, Bind):
             program.statements[k] = replace(statement, value=ex.map_loads(statement.value, literal))
 
@@ -235,26 +238,24 @@ def _inline_producer(
     for k in loops:
         statement = program.statements[k]
         if isinstance(statement, Loop):
-            sites += len({d.index for d in ex.loads(statement.body) if d.buffer == producer.output})
+            sites += len({d.index for d in _sites(statement, producer)})
     body_size = size(producer.body)
     for k in loops:
         statement = program.statements[k]
         if isinstance(statement, Bind):
-            value = _splice(statement.value, producer)
-            if view and isinstance(value, Expr):
+            if view:
+                value = ex.map_loads(statement.value, lambda load: _splice(load, producer))
                 program.statements[k] = replace(statement, value=value)
             continue
         assert isinstance(statement, Loop)
-        found = [d for d in ex.loads(statement.body) if d.buffer == producer.output]
+        found = _sites(statement, producer)
         once = sites == 1 and not must_store and _iterations(statement, program, producer)
-        cheap = price <= RECOMPUTE_COST
+        cheap = price <= RECOMPUTE_COST and not (_picks(found) and _reads_several(producer))
         grown = size(statement.body) + len(found) * body_size
         if view or ((once or cheap) and grown <= MAX_BODY):
-            program.statements[k] = replace(
-                statement,
-                body=_splice(statement.body, producer),
-                origin=_join(producer.origin, statement.origin),
-            )
+            spliced = statement.map_loads(lambda load: _splice(load, producer))
+            origin = _join(producer.origin, statement.origin)
+            program.statements[k] = replace(spliced, origin=origin)
             if not view:
                 decisions.fused.append(f"{_name(producer)} into {_name(statement)}")
         elif not view:
@@ -280,22 +281,31 @@ def _iterations(reader: Loop, program: Program, producer: Loop) -> bool:
     return at_least(program.buffers[producer.output].numel, count)
 
 
-def _splice(body: Expr, producer: Loop) -> Expr:
-    """The reader's expression with every read of the producer replaced by what is computed there."""
-    dtype = producer.body.dtype
+def _sites(loop: Loop, producer: Loop) -> list[Load]:
+    """The loop's reads of what the producer makes."""
+    inside = [e for d in loop.index for e in ex.loads(ex.Index(DType.INT64, d))]
+    return [d for d in (*ex.loads(loop.body), *inside) if d.buffer == producer.output]
 
-    def read(load: Load) -> Expr:
-        if load.buffer != producer.output:
-            return load
-        mapping: dict[Atom, Dim] = {}
-        for target, at in zip(producer.index, load.index, strict=True):
-            atom = single_atom(target)
-            if atom is not None:
-                mapping[atom] = at
-        value = ex.substitute_dims(producer.body, mapping)
-        return value if dtype is load.dtype else ex.cast(value, load.dtype)
 
-    return ex.map_loads(body, read)
+def _picks(found: list[Load]) -> bool:
+    """Whether elements are read at positions that are data: more often, it is assumed, than there are."""
+    return any(isinstance(a, Cell) for load in found for d in load.index for a in walk(d))
+
+
+def _reads_several(producer: Loop) -> bool:
+    return sum(isinstance(e, Load) for e in ex.walk(producer.body)) > 1
+
+
+def _splice(load: Load, producer: Loop) -> Expr:
+    """What the producer computes, where this reads its output; any other read as it is."""
+    if load.buffer != producer.output:
+        return load
+    mapping: dict[Atom, Dim] = {}
+    for target, at in zip(producer.index, load.index, strict=True):
+        atom = single_atom(target)
+        if atom is not None:
+            mapping[atom] = at
+    return ex.cast(ex.substitute_dims(producer.body, mapping), load.dtype)
 
 
 def _compose_operands(

@@ -32,7 +32,7 @@ from sofie_root.program.program import (
     ensure_contiguous,
 )
 
-from .functions import FUNCTIONS, combine, convert
+from .functions import FUNCTIONS, UPDATES, combine, convert
 from .interpret_control import run_branch, run_repeat
 from .lower import lower
 
@@ -364,6 +364,9 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
         value = convert(value, buffer.dtype.numpy) if value.dtype != buffer.dtype.numpy else value
         value = np.broadcast_to(value, kept)
         target = Grid(memory, loop.vars, part[: len(loop.vars)])
+        if loop.scatters:
+            _scatter(memory, loop, target, value)
+            continue
         window = target.window(shape, loop.index)
         if window is not None and _whole(window, shape):
             # The loop writes each element once, in order: its value is the buffer, without a copy.
@@ -375,6 +378,19 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
             memory.arrays[loop.output][window[0]] = value.transpose(window[1])
         else:
             memory.arrays[loop.output][target.positions(loop.output, shape, loop.index)] = value
+
+
+def _scatter(memory: Memory, loop: Loop, target: Grid, value: Array) -> None:
+    """Writes one element after the other into a copy, which may have been a view of something else."""
+    result = np.array(memory.array(loop.output))
+    where = target.positions(loop.output, result.shape, loop.index)
+    grid = np.broadcast_shapes(value.shape, *(np.shape(w) for w in where))
+    flat = np.ravel_multi_index([np.broadcast_to(w, grid) for w in where], result.shape).ravel()
+    if loop.update is None:
+        result.reshape(-1)[flat] = value.ravel()
+    else:
+        UPDATES[loop.update].at(result.reshape(-1), flat, value.ravel())
+    memory.arrays[loop.output] = result
 
 
 def _extent(variable: Symbol) -> Dim:

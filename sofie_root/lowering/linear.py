@@ -126,7 +126,7 @@ def _work(program: Program, term: Term, rows: tuple[Symbol, ...]) -> float:
 def _writers(program: Program, buffer: str) -> list[Loop]:
     """The pointwise loops that fill a buffer, seen through a transposition; none if others do."""
     found = [s for s in program.statements if buffer in writes(s)]
-    loops = [s for s in found if isinstance(s, Loop) and s.reduction is None]
+    loops = [s for s in found if isinstance(s, Loop) and s.reduction is None and not s.scatters]
     if len(loops) != len(found):
         return []
     view = loops[0] if len(loops) == 1 else None

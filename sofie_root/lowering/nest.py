@@ -161,7 +161,10 @@ def _rename(loop: Loop, depth: int, var: Symbol) -> Loop:
 def _may_share(node: For, loop: Loop) -> bool:
     """Whether the loop reads what the node writes only in the same iteration."""
     written = _written(node)
-    for load in ex.loads(loop.body):
+    accesses = ex.loads(loop.body)
+    if loop.scatters:
+        accesses.append(Load(loop.body.dtype, loop.output, loop.index))
+    for load in accesses:
         for writer in written.get(load.buffer, ()):
             if not any(
                 single_atom(w) == node.var and w == r
@@ -193,6 +196,8 @@ def _contract(program: Program, nest: Nest, steps: list[Step]) -> None:
     for name in sorted(outputs - used_elsewhere):
         common = _common(paths[name])
         writers = [loop for loop in nest.loops() if loop.output == name]
+        if any(loop.scatters for loop in writers):
+            continue
         drop = _droppable(writers, common)
         shape = tuple(d for axis, d in enumerate(program.buffers[name].shape) if axis not in drop)
         if not common and not drop:
@@ -238,5 +243,6 @@ def _reindex(body: list[For | Loop], name: str, keep: list[int]) -> None:
         if isinstance(node, For):
             _reindex(node.body, name, keep)
             continue
-        index = tuple(node.index[a] for a in keep) if node.output == name else node.index
-        body[k] = replace(node, index=index, body=ex.map_loads(node.body, read))
+        moved = node.map_loads(read)
+        index = tuple(moved.index[a] for a in keep) if node.output == name else moved.index
+        body[k] = replace(moved, index=index)

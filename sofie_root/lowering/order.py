@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from sofie_root.ir.dim import Dim, Symbol, linear, single_atom
+from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, linear, single_atom, walk
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
-from sofie_root.program.expr import Expr, Load
+from sofie_root.program.expr import Cell, Expr, Load
 from sofie_root.program.program import Loop, Program
 
 from .inline import reads, writes
@@ -59,13 +59,21 @@ def _ordered(program: Program, loop: Loop, free: bool) -> Loop:
     """The loop with the index innermost that walks along memory most often."""
     last = loop.vars[-1]
     best, best_score = last, _score(program, loop, last, free)
+    # The order in which a loop scatters is part of its meaning.
+    fixed = {a for d in loop.index if loop.scatters for a in _cell_atoms(d)}
     for v in loop.vars[:-1]:
+        if v in fixed:
+            continue
         score = _score(program, loop, v, free)
         if score > best_score:
             best, best_score = v, score
     if best is last:
         return loop
     return replace(loop, vars=(*(v for v in loop.vars if v is not best), best))
+
+
+def _cell_atoms(d: Dim) -> set[Atom]:
+    return {a for cell in walk(d) if isinstance(cell, Cell) for a in walk(as_poly(cell))}
 
 
 def _score(program: Program, loop: Loop, v: Symbol, free: bool) -> float:
@@ -106,8 +114,9 @@ def _lay_out(program: Program, name: str, uses: list[int]) -> None:
     for k in uses:
         s = program.statements[k]
         if isinstance(s, Loop):
-            index = tuple(s.index[a] for a in order) if s.output == name else s.index
-            program.statements[k] = replace(s, index=index, body=ex.map_loads(s.body, read))
+            moved = s.map_loads(read)
+            index = tuple(moved.index[a] for a in order) if s.output == name else moved.index
+            program.statements[k] = replace(moved, index=index)
 
 
 def _axis_order(loop: Loop) -> tuple[int, ...] | None:

@@ -20,13 +20,13 @@ from sofie_root.ir import (
 )
 from sofie_root.ir.dim import product
 from sofie_root.kernels import pool as kernels
-from sofie_root.kernels.scatter import scatter_elements
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call, compare, constant, guard, index
 from sofie_root.program.program import ReduceKind
 from sofie_root.program.storage import channels_first, channels_last, innermost_axis
 
 from .checks import FLOATS, require_dtype
+from .scatter import scatter_elements
 from .shape import bind_sizes
 from .symbolic import dims_of
 from .window import Window, one_per_axis, window

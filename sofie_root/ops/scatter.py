@@ -16,17 +16,38 @@ from sofie_root.ir import (
     require_equal,
 )
 from sofie_root.ir.dim import mod
-from sofie_root.kernels import scatter as kernels
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, as_index, call, guard, index
+from sofie_root.program.program import Update
 
 from .checks import as_axis
 from .gather import require_index_type, require_within
 
+UPDATES: dict[str, Update | None] = {
+    "none": None,
+    "add": "sum",
+    "mul": "prod",
+    "max": "max",
+    "min": "min",
+}
+"""ONNX's names of how a scattered value meets the one that is there."""
+
+
+def scatter_elements(
+    b: Builder, data: Tensor, indices: Tensor, updates: Tensor, axis: int, reduction: str
+) -> Tensor:
+    """``data`` with each update written, or combined, at its index along ``axis``."""
+
+    def body(*i: Dim) -> tuple[tuple[Dim, ...], Expr]:
+        at = as_index(indices[i], data.shape[axis])
+        return (*i[:axis], at, *i[axis + 1 :]), updates[i]
+
+    return b.scatter(data, indices.shape, body, UPDATES[reduction])
+
 
 def _check_reduction(reduction: str, dtype: DType) -> None:
-    if reduction not in kernels.MEETINGS:
-        raise ShapeError(f"reduction {reduction!r} is none of {', '.join(kernels.MEETINGS)}")
+    if reduction not in UPDATES:
+        raise ShapeError(f"reduction {reduction!r} is none of {', '.join(UPDATES)}")
     if reduction != "none" and dtype is DType.BOOL:
         raise Refuse(f"reduction {reduction!r} of bool")
 
@@ -54,9 +75,9 @@ class ScatterElements(Op):
         return TensorType(data.dtype, data.shape)
 
     def lower(self, b: Builder, data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-        """A sequential kernel over a copy."""
+        """A copy of the data, and a loop that writes into it at the index."""
         axis, compute = as_axis(self.axis, data.rank), data.dtype.compute
-        y = kernels.scatter_elements(
+        y = scatter_elements(
             b, b.cast(data, compute), indices, b.cast(updates, compute), axis, self.reduction
         )
         return b.cast(y, data.dtype)
@@ -107,11 +128,18 @@ class ScatterND(Op):
         return TensorType(data.dtype, data.shape)
 
     def lower(self, b: Builder, data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-        """A sequential kernel over a copy."""
-        compute = data.dtype.compute
-        y = kernels.scatter_nd(
-            b, b.cast(data, compute), indices, b.cast(updates, compute), self.reduction
-        )
+        """A copy of the data, and a loop that writes slices into it at the index vectors."""
+        compute, outer, length = data.dtype.compute, indices.rank - 1, indices.shape[-1]
+        assert isinstance(length, int)
+
+        def body(*i: Dim) -> tuple[tuple[Dim, ...], Expr]:
+            vector = (
+                as_index(indices[(*i[:outer], k)], d) for k, d in enumerate(data.shape[:length])
+            )
+            return (*vector, *i[outer:]), updates[i]
+
+        updates = b.cast(updates, compute)
+        y = b.scatter(b.cast(data, compute), updates.shape, body, UPDATES[self.reduction])
         return b.cast(y, data.dtype)
 
 

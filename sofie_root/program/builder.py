@@ -29,6 +29,7 @@ from .program import (
     ReduceKind,
     Reduction,
     Repeat,
+    Update,
     contiguous_strides,
 )
 
@@ -150,6 +151,29 @@ class Builder:
             self.program.statements.append(
                 Loop(out.buffer, _symbols(indices), target, value, None, self.origin)
             )
+        return out
+
+    def scatter(
+        self,
+        data: Tensor,
+        shape: Sequence[Dim],
+        body: Callable[..., tuple[tuple[Dim, ...], Expr]],
+        update: Update | None = None,
+    ) -> Tensor:
+        """A copy of ``data`` with elements replaced or combined, in row-major order of ``shape``.
+
+        Args:
+            data: what there is first.
+            shape: how many elements are written.
+            body: gets one index per axis of ``shape`` and returns where to write, and what.
+            update: how a value meets what is there; None: it replaces it.
+        """
+        out = self.loop(data.shape, lambda *i: data[i], data.dtype)
+        indices = self.indices(shape)
+        target, value = body(*indices)
+        self.program.statements.append(
+            Loop(out.buffer, _symbols(indices), target, value, None, self.origin, update)
+        )
         return out
 
     def indices(self, shape: Sequence[Dim]) -> tuple[Dim, ...]:

@@ -291,15 +291,16 @@ def substitute_dims(expr: Expr, mapping: Mapping[Atom, Dim]) -> Expr:
 def map_loads(expr: Expr, fn: Callable[[Load], Expr]) -> Expr:
     """The expression with every read replaced by ``fn`` of it, those inside indices included."""
     if isinstance(expr, Load):
-        return fn(replace(expr, index=tuple(_map_dim_loads(d, fn) for d in expr.index)))
+        return fn(replace(expr, index=tuple(map_dim_loads(d, fn) for d in expr.index)))
     if isinstance(expr, Index):
-        return replace(expr, dim=_map_dim_loads(expr.dim, fn))
+        return replace(expr, dim=map_dim_loads(expr.dim, fn))
     if isinstance(expr, Call):
         return replace(expr, args=tuple(map_loads(a, fn) for a in expr.args))
     return expr
 
 
-def _map_dim_loads(dim: Dim, fn: Callable[[Load], Expr]) -> Dim:
+def map_dim_loads(dim: Dim, fn: Callable[[Load], Expr]) -> Dim:
+    """An index with every read inside it replaced by ``fn`` of it."""
     from sofie_root.ir.dim import walk as walk_dim
 
     mapping: dict[Atom, Dim] = {}

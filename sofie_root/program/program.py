@@ -8,19 +8,19 @@ composed into its readers), a *loop* computes one expression per element, pointw
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.ir.dim import Dim, Min, Symbol, minimum, product, single_atom
+from sofie_root.ir.dim import Dim, Min, Symbol, minimum, product, single_atom, walk
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape
 
 from .choice import Choice
-from .expr import Expr, Load
+from .expr import Cell, Expr, Load, map_dim_loads, map_loads
 
 Array = npt.NDArray[Any]
 BufferKind: TypeAlias = Literal["input", "output", "constant", "arena", "results"]
@@ -71,9 +71,17 @@ class Reduction:
     vars: tuple[Symbol, ...]
 
 
+Update: TypeAlias = Literal["sum", "prod", "max", "min"]
+
+
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """``for vars: output[index] = body``, or the reduction of ``body`` over ``reduction.vars``."""
+    """``for vars: output[index] = body``, or the reduction of ``body`` over ``reduction.vars``.
+
+    A loop that scatters writes at an index that is read at run time, over what an earlier statement
+    left there. Its iterations run in the order of ``vars``: where they meet, the last one wins, or with
+    ``update`` each one combines ``body`` with what is there.
+    """
 
     output: str
     vars: tuple[Symbol, ...]
@@ -81,11 +89,24 @@ class Loop:
     body: Expr
     reduction: Reduction | None = None
     origin: tuple[str, ...] = ()
+    update: Update | None = None
 
     @property
     def is_view(self) -> bool:
         """Whether this only renames elements of another buffer."""
         return self.reduction is None and isinstance(self.body, Load)
+
+    @property
+    def scatters(self) -> bool:
+        """Whether it may write an element more than once, or not at all."""
+        return self.update is not None or any(
+            isinstance(a, Cell) for d in self.index for a in walk(d)
+        )
+
+    def map_loads(self, fn: Callable[[Load], Expr]) -> Loop:
+        """The loop with every read replaced by ``fn`` of it, those inside its target's index included."""
+        index = tuple(map_dim_loads(d, fn) for d in self.index)
+        return replace(self, index=index, body=map_loads(self.body, fn))
 
     def __str__(self) -> str:
         target = f"{self.output}[{', '.join(map(str, self.index))}]"
@@ -94,7 +115,7 @@ class Loop:
         if self.reduction:
             over = " ".join(f"{v} < {v.extent}" for v in self.reduction.vars)
             value = f"{self.reduction.kind}[{over}] {value}"
-        return f"loop {ranges}: {target} = {value}"
+        return f"loop {ranges}: {target} {self.update or ''}= {value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,6 @@ namespace sofie {
 inline namespace SOFIE_ISA {
 namespace reduction {
 
-/// The new one.
-struct None {
-  template <class T>
-  SOFIE_INLINE T operator()(T, T update) const {
-    return update;
-  }
-};
 /// The sum; that of integers wraps instead of overflowing.
 struct Add {
   template <class T>
@@ -38,20 +31,6 @@ struct Mul {
     } else {
       return old * update;
     }
-  }
-};
-/// The larger one; NaN if either is.
-struct Max {
-  template <class T>
-  SOFIE_INLINE T operator()(T old, T update) const {
-    return update > old || update != update ? update : old;
-  }
-};
-/// The smaller one; NaN if either is.
-struct Min {
-  template <class T>
-  SOFIE_INLINE T operator()(T old, T update) const {
-    return update < old || update != update ? update : old;
   }
 };
 
