@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from sofie_root.ir.dim import (
     Atom,
@@ -157,7 +158,7 @@ def compose_views(program: Program) -> None:
             reader = program.statements[k]
             if isinstance(reader, Loop):
                 origin = _join(view.origin, reader.origin)
-                spliced = reader.map_loads(lambda load, view=view: _splice(load, view))  # type: ignore[misc]
+                spliced = reader.map_loads(partial(_splice, producer=view))
                 program.statements[k] = replace(spliced, origin=origin)
 
 
@@ -244,7 +245,7 @@ def _inline_producer(
         statement = program.statements[k]
         if isinstance(statement, Bind):
             if view:
-                value = ex.map_loads(statement.value, lambda load: _splice(load, producer))
+                value = ex.map_loads(statement.value, partial(_splice, producer=producer))
                 program.statements[k] = replace(statement, value=value)
             continue
         assert isinstance(statement, Loop)
@@ -253,7 +254,7 @@ def _inline_producer(
         cheap = price <= RECOMPUTE_COST and not (_picks(found) and _reads_several(producer))
         grown = size(statement.body) + len(found) * body_size
         if view or ((once or cheap) and grown <= MAX_BODY):
-            spliced = statement.map_loads(lambda load: _splice(load, producer))
+            spliced = statement.map_loads(partial(_splice, producer=producer))
             origin = _join(producer.origin, statement.origin)
             program.statements[k] = replace(spliced, origin=origin)
             if not view:
