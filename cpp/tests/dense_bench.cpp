@@ -12,10 +12,8 @@ void chain(M m) {
   const float* from = ping;
   float* to = pong;
   for (std::size_t l = 0; l < L; ++l) {
-    const float* b = bias;
-    sofie::gemm(
-        m, sofie::fixed<D>{}, sofie::fixed<D>{}, from, D, weights + l * sofie::packed_size(D, D), to, D,
-        [=](auto acc, std::size_t, auto j) SOFIE_INLINE { return sofie::max(acc + sofie::load(b, j), 0.f); });
+    sofie::gemm(m, sofie::fixed<D>{}, sofie::fixed<D>{}, from, D, weights + l * sofie::packed_size(D, D), to,
+                D, sofie::BiasRelu<float>{bias});
     from = to;
     to = to == pong ? ping : pong;
   }

@@ -1,6 +1,7 @@
 // Times of recurrent cells, batched products and elementary functions.
 #include <sofie/gemm.hxx>
 #include <sofie/math.hxx>
+#include <sofie/matmul.hxx>
 #include <sofie/recurrent.hxx>
 
 #include "bench.hpp"

@@ -401,6 +401,8 @@ class CpuPrinter:
         names = ["i"] if len(groups) == 2 else ["batch", "i"][: len(groups) - 1]
         tag = "j"
         if kernel.epilogue is None:
+            if kernel.spec.named_epilogues:
+                return "sofie::Identity{}"
             params = "".join(", std::size_t" for _ in names)
             return f"[](auto acc{params}, auto) SOFIE_INLINE {{ return acc; }}"
         scope = self.scope()
@@ -425,6 +427,10 @@ class CpuPrinter:
         body = flatten_expr(kernel.epilogue.body, self.schedule)
         body = ex.substitute_dims(body, mapping)
         inner = Scope(variables, self.pointers, frozenset(), (lane, tag))
+        if kernel.spec.named_epilogues and len(groups) == 2:
+            named = text.named_epilogue(body, inner)
+            if named is not None:
+                return named
         hoisted, deep = text.hoist(body, inner, self._fresh("v"))
         value = text.expression(body, deep)
         used = " ".join([*hoisted, value])

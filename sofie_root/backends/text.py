@@ -282,6 +282,23 @@ def vectorises(e: Expr, var: Symbol) -> bool:
     return all(vectorises(c, var) for c in e.children())
 
 
+def named_epilogue(body: Expr, scope: Scope) -> str | None:
+    """One of the epilogues of ``epilogue.hxx``; None where it is none of them."""
+    name = "Bias"
+    if isinstance(body, Call) and body.function == "relu":
+        name, body = "BiasRelu", body.args[0]
+    if not isinstance(body, Call) or body.function != "add":
+        return None
+    for acc, bias in (body.args, body.args[::-1]):
+        if isinstance(acc, Acc) and isinstance(bias, Load) and bias.dtype is DType.FLOAT:
+            assert scope.lanes is not None
+            column = scope.lanes[0]
+            parts = linear(flat(bias), column)
+            if parts is not None and parts[0] == 1 and isinstance(parts[1], int):
+                return f"sofie::{name}<float>{{{pointer(scope.pointers[bias.buffer], parts[1], scope)}}}"
+    return None
+
+
 def strides(e: Expr, var: Symbol) -> list[Dim | None]:
     """Stride along ``var`` of every read from memory (None: not linear)."""
     found: list[Dim | None] = []

@@ -12,6 +12,7 @@ from sofie_root.errors import ShapeError
 from sofie_root.ir import DType, Op, Refuse, Shape, TensorType, operator, require_equal
 from sofie_root.kernels import gemm as kernels
 from sofie_root.kernels import integer_gemm as integer_kernels
+from sofie_root.kernels.matmul import matmul as strided_matmul
 from sofie_root.program.builder import Builder, Tensor, broadcast_index
 from sofie_root.program.expr import Expr, cast, constant
 
@@ -60,7 +61,7 @@ class Gemm(Op):
             product = kernels.gemm(b, x, weights, y.buffer)
         else:
             y = b.cast(b.transpose(y, (1, 0)) if self.transB else y, compute)
-            product = kernels.matmul(b, x, y, ())
+            product = strided_matmul(b, x, y, ())
         beta = self.beta if c is not None else 0.0
         if c is not None and c.constant is not None and beta not in (0.0, 1.0):
             scaled = c.constant.astype(compute.numpy) * compute.numpy.type(beta)
@@ -233,5 +234,5 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
         z = kernels.gemm(b, x, weights, y.buffer)
     else:
         y = b.cast(y if y.rank > 1 else b.reshape(y, (*y.shape, 1)), compute)
-        z = kernels.matmul(b, x, y, broadcast_shapes(x.shape[:-2], y.shape[:-2]))
+        z = strided_matmul(b, x, y, broadcast_shapes(x.shape[:-2], y.shape[:-2]))
     return b.cast(b.reshape(z, shape), dtype)

@@ -234,6 +234,7 @@ class KernelSpec:
             axis); the last one applies to any further operands.
         epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
             being the vectorised one; None where the kernel takes no epilogue.
+        named_epilogues: whether it knows the frequent epilogues by name (``epilogue.hxx``).
         writes_all: whether it needs memory for outputs that nobody reads, too.
         converts: whether the epilogue may give another dtype than the kernel computes in.
     """
@@ -243,6 +244,7 @@ class KernelSpec:
     reference: Callable[[Kernel, list[Array], Callable[[Dim], int]], list[Array]]
     layouts: tuple[str, ...] = ("contiguous",)
     epilogue: tuple[tuple[int, ...], ...] | None = None
+    named_epilogues: bool = False
     writes_all: bool = False
     converts: bool = False
 

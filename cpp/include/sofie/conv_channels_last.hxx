@@ -15,6 +15,7 @@
 #include <cstddef>
 
 #include "conv.hxx"
+#include "copy_matrix.hxx"
 #include "gemm.hxx"
 #include "simd.hxx"
 

@@ -1,5 +1,4 @@
-// Matrix products with an epilogue: gemm for a constant right-hand side packed in advance, matmul for two
-// run-time operands with any strides and batch dimensions.
+// Matrix product with an epilogue, for a constant right-hand side packed in advance.
 //
 // Every element of a result is sum_k a[i][k] * b[k][j], accumulated from 0 strictly in the order of k with
 // fused multiply-adds, whatever the shapes and the path taken: a row's value does not depend on how many
@@ -12,8 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
+#include <utility>
 
+#include "epilogue.hxx"
 #include "simd.hxx"
 
 namespace sofie {
@@ -30,72 +32,303 @@ constexpr std::size_t packed_size(std::size_t n, std::size_t k) {
 
 namespace detail {
 
-// A register tile is kTileRows x 2 vectors: enough independent sums to hide the latency of fma (4 cycles, 2
-// per cycle: 8), few enough for the registers (32 of AVX-512, 16 otherwise) with the operands beside them.
-#if defined(SOFIE_ISA_AVX512)
-constexpr std::size_t kTileRows = 14;
-#elif defined(SOFIE_ISA_AVX2)
-constexpr std::size_t kTileRows = 6;
-#else
-constexpr std::size_t kTileRows = 4;
-#endif
-constexpr std::size_t kTileCols = 2 * kLanes;
+// A strip is the columns that are computed in one go: V vectors, and Q groups of four columns.
+//
+// Groups of four make up the last columns where these would fill at most half a vector: a vector then holds
+// four columns of kQuadRows rows, so that no lane is wasted.
+constexpr std::size_t kQuadRows = kLanes / 4;
+constexpr std::size_t kTileCols = 2 * kLanes;  // of all strips but the last
 constexpr std::size_t kPanelVectors = kPanel / kLanes;
+
+// How many groups of four make up the columns behind the last whole vector; 0 if a padded vector does.
+constexpr std::size_t quads(std::size_t columns) {
+  return kQuadRows > 1 && columns <= kLanes / 2 ? (columns + 3) / 4 : 0;
+}
+
+// The rows of a register tile: enough independent sums to hide the latency of fma (4 cycles, 2 per cycle: 8),
+// few enough for the registers (32 of AVX-512, 16 otherwise) with the operands beside them.
+template <std::size_t V, std::size_t Q>
+constexpr std::size_t tile_rows() {
+#if defined(SOFIE_ISA_AVX512)
+  return V == 0 ? 16 : V == 1 ? 12 : V == 2 && Q == 0 ? 14 : 8;
+#elif defined(SOFIE_ISA_AVX2)
+  return V == 0 ? 8 : V == 1 || (V == 2 && Q == 0) ? 6 : 4;
+#else
+  return V == 3 ? 3 : 4;
+#endif
+}
+constexpr std::size_t kTileRows = tile_rows<2, 0>();
+// What is left of the rows is split into tiles of at most kShortTile rows: these exist in every size.
+constexpr std::size_t kShortTile = 7;
+
 // A product with one row is bound by streaming B; a few panels at a time keep the memory busy, and the next
 // group overlaps with the latency of the last (measured 2 to 8: within 10 % of each other).
 constexpr std::size_t kRowPanels = kLanes == 4 ? 2 : 3;
-// Rows whose sums are kept in one go while a strip of B stays in the caches: a multiple of kTileRows.
-constexpr std::size_t kBlockRows = 4 * kTileRows;
+// Rows that use a strip of B while it stays in the caches; the last block takes up to kSpareRows more.
+constexpr std::size_t kBlockRows = 56, kSpareRows = 3;
 // Steps of k in one go: a strip of B is then at most kBlockK * kTileCols floats (AVX-512: 128 kB).
 constexpr std::size_t kBlockK = 1024;
+// Distance of the rows of a buffer of sums: the most vectors of a strip, and one for its groups of four.
+constexpr std::size_t kSums = 4 * kLanes;
 
-// sums[r][0 .. V vectors) (+)= a[r][0 .. k) * b, b given as two columns of vectors with a common row stride.
-// Not a template over the epilogue: there are only a handful of these in a program.
-template <std::size_t R, std::size_t V>
-SOFIE_NOINLINE void gemm_tile(std::size_t k, const float* a, std::size_t lda, const float* b0,
-                              const float* b1, std::size_t ldb, float* sums, bool resume) {
-  f32v acc[R][V];
-  SOFIE_UNROLL
-  for (std::size_t r = 0; r < R; ++r) {
-    SOFIE_UNROLL
-    for (std::size_t v = 0; v < V; ++v) acc[r][v] = f32v{};
-  }
-  if (resume) {
-    SOFIE_UNROLL
-    for (std::size_t r = 0; r < R; ++r) {
-      SOFIE_UNROLL
-      for (std::size_t v = 0; v < V; ++v) acc[r][v] = load(sums + r * kTileCols, Full{v * kLanes});
-    }
-  }
-  for (std::size_t i = 0; i < k; ++i) {
-    f32v x[V];
-    x[0] = load(b0, Full{0});
-    if constexpr (V == 2) x[1] = load(b1, Full{0});
-    b0 += ldb;
-    b1 += ldb;
-    SOFIE_UNROLL
-    for (std::size_t r = 0; r < R; ++r) {
-      const f32v s = broadcast(a[r * lda]);
-      SOFIE_UNROLL
-      for (std::size_t v = 0; v < V; ++v) acc[r][v] = fma(s, x[v], acc[r][v]);
-    }
-    ++a;
-  }
-  SOFIE_UNROLL
-  for (std::size_t r = 0; r < R; ++r) {
-    SOFIE_UNROLL
-    for (std::size_t v = 0; v < V; ++v) store(sums + r * kTileCols, Full{v * kLanes}, acc[r][v]);
-  }
+template <std::size_t... L>
+SOFIE_INLINE inline f32v shuffle(f32v a, f32v b, std::index_sequence<L...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, static_cast<int>(L)...);
+#else
+  return __builtin_shuffle(a, b, i32v{static_cast<std::int32_t>(L)...});
+#endif
+}
+// Element S of every group of four lanes, in all four.
+template <std::size_t S, std::size_t... L>
+SOFIE_INLINE inline f32v spread(f32v v, std::index_sequence<L...>) {
+  return shuffle(v, v, std::index_sequence<L / 4 * 4 + S...>{});
+}
+// Lanes 4 * G to 4 * G + 3 of a, then those of b.
+template <std::size_t G, std::size_t... L>
+SOFIE_INLINE inline f32v join(f32v a, f32v b, std::index_sequence<L...>) {
+  return shuffle(a, b, std::index_sequence<4 * G + L % 4 + (L / 4 % 2 == 0 ? 0 : kLanes)...>{});
 }
 
-// All rows of a strip of V vectors of columns: tiles of kTileRows, then smaller ones for the rest.
-template <std::size_t V, std::size_t R = kTileRows>
-inline void gemm_strip(std::size_t rows, std::size_t k, const float* a, std::size_t lda, const float* b0,
-                       const float* b1, std::size_t ldb, float* sums, bool resume) {
-  for (; rows >= R; rows -= R, a += R * lda, sums += R * kTileCols) {
-    gemm_tile<R, V>(k, a, lda, b0, b1, ldb, sums, resume);
+// n <= 4 floats from each of kQuadRows addresses, in groups of four lanes.
+template <class Address, class Count>
+SOFIE_INLINE inline f32v load_quads(Address address, Count n) {
+#if defined(SOFIE_ISA_AVX512)  // masks: g++ 12 warns about an undefined operand inside the plain intrinsics
+  if constexpr (is_fixed<Count>::value) {
+    const auto four = [&](std::size_t r) SOFIE_INLINE { return _mm_loadu_ps(address(r)); };
+    __m512 v = _mm512_maskz_broadcast_f32x4(0xffff, four(0));
+    v = _mm512_mask_broadcast_f32x4(v, 0x00f0, four(1));
+    v = _mm512_mask_broadcast_f32x4(v, 0x0f00, four(2));
+    return (f32v)_mm512_mask_broadcast_f32x4(v, 0xf000, four(3));
+  } else {
+    const auto some = [&](std::size_t r) SOFIE_INLINE { return (__m512)load(address(r), Partial{0, n}); };
+    __m512 v = some(0);
+    v = _mm512_mask_shuffle_f32x4(v, 0x00f0, some(1), some(1), 0);
+    v = _mm512_mask_shuffle_f32x4(v, 0x0f00, some(2), some(2), 0);
+    return (f32v)_mm512_mask_shuffle_f32x4(v, 0xf000, some(3), some(3), 0);
   }
-  if constexpr (R > 1) gemm_strip<V, (R + 1) / 2>(rows, k, a, lda, b0, b1, ldb, sums, resume);
+#elif defined(SOFIE_ISA_AVX2)
+  const __m128i mask = _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(n)), _mm_setr_epi32(0, 1, 2, 3));
+  const auto four = [&](std::size_t r) SOFIE_INLINE {
+    return is_fixed<Count>::value ? _mm_loadu_ps(address(r)) : _mm_maskload_ps(address(r), mask);
+  };
+  return (f32v)_mm256_insertf128_ps(_mm256_castps128_ps256(four(0)), four(1), 1);
+#else
+  return load(address(0), Partial{0, n});  // not used: kQuadRows is 1
+#endif
+}
+// Four floats in every group of four lanes.
+SOFIE_INLINE inline f32v repeat_quad(const float* p) {
+#if defined(SOFIE_ISA_AVX512)
+  return (f32v)_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(p));
+#elif defined(SOFIE_ISA_AVX2)
+  return (f32v)_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
+#else
+  return load(p, Full{0});
+#endif
+}
+
+// A strip of a right-hand side: the panels that its vectors are in begin `panel` floats apart, its rows
+// `step`.
+struct Strip {
+  const float* first;
+  std::size_t panel;
+  const float* last;  // its groups of four columns
+  std::size_t step;
+};
+
+// Where the sums of a strip go, and what becomes of them on the way: max(sum + bias, least).
+struct Target {
+  float* c;
+  std::size_t ldc, columns;
+  const float* bias = nullptr;  // none
+  float least = -std::numeric_limits<float>::infinity();
+};
+
+// The sums of R rows and a strip in registers.
+template <std::size_t R, std::size_t V, std::size_t Q>
+struct Tile {
+  static constexpr std::size_t G =
+      Q == 0 ? 0 : (R + kQuadRows - 1) / kQuadRows;  // vectors of a group of four
+  f32v whole[R][V + 1], four[G + 1][Q + 1];
+
+  // The addresses of the rows that vector g of a group of four holds; the last row is repeated.
+  SOFIE_INLINE static auto rows(const float* p, std::size_t ld, std::size_t g) {
+    return [=](std::size_t r)
+               SOFIE_INLINE { return p + (g * kQuadRows + r < R ? g * kQuadRows + r : R - 1) * ld; };
+  }
+
+  SOFIE_INLINE explicit Tile(const float* sums) {
+    SOFIE_UNROLL
+    for (std::size_t r = 0; r < R; ++r) {
+      SOFIE_UNROLL
+      for (std::size_t v = 0; v < V; ++v) whole[r][v] = f32v{};
+    }
+    SOFIE_UNROLL
+    for (std::size_t g = 0; g < G; ++g) {
+      SOFIE_UNROLL
+      for (std::size_t q = 0; q < Q; ++q) four[g][q] = f32v{};
+    }
+    if (sums == nullptr) return;
+    SOFIE_UNROLL
+    for (std::size_t r = 0; r < R; ++r) {
+      SOFIE_UNROLL
+      for (std::size_t v = 0; v < V; ++v) whole[r][v] = load(sums + r * kSums, Full{v * kLanes});
+    }
+    SOFIE_UNROLL
+    for (std::size_t g = 0; g < G; ++g) {
+      SOFIE_UNROLL
+      for (std::size_t q = 0; q < Q; ++q) {
+        four[g][q] = load_quads(rows(sums + V * kLanes + 4 * q, kSums, g), fixed<4>{});
+      }
+    }
+  }
+
+  // Adds the products of the next element of the rows of a, which is element S of the groups of four in x,
+  // and of the next row of B.
+  template <std::size_t S>
+  SOFIE_INLINE void add(const float*& a, std::size_t lda, const f32v* x, Strip& b) {
+    if constexpr (V > 0) {
+      f32v y[V];
+      SOFIE_UNROLL
+      for (std::size_t v = 0; v < V; ++v) {
+        y[v] = load(b.first + v / kPanelVectors * b.panel, Full{v % kPanelVectors * kLanes});
+      }
+      b.first += b.step;
+      SOFIE_UNROLL
+      for (std::size_t r = 0; r < R; ++r) {
+        const f32v s = broadcast(a[r * lda]);
+        SOFIE_UNROLL
+        for (std::size_t v = 0; v < V; ++v) whole[r][v] = fma(s, y[v], whole[r][v]);
+      }
+    }
+    ++a;
+    if constexpr (Q > 0) {
+      f32v y[Q];
+      SOFIE_UNROLL
+      for (std::size_t q = 0; q < Q; ++q) y[q] = repeat_quad(b.last + 4 * q);
+      b.last += b.step;
+      SOFIE_UNROLL
+      for (std::size_t g = 0; g < G; ++g) {
+        const f32v s = spread<S>(x[g], AllLanes{});
+        SOFIE_UNROLL
+        for (std::size_t q = 0; q < Q; ++q) four[g][q] = fma(s, y[q], four[g][q]);
+      }
+      // Hidden from the compiler: it would give each element of four steps an address of its own, and run out
+      // of registers for them.
+      asm("" : "+r"(a), "+r"(b.first), "+r"(b.last));
+    }
+  }
+
+  template <class J>
+  SOFIE_INLINE static void finish_column(const f32v (&sums)[R], J j, const Target& to) {
+    const f32v bias = to.bias == nullptr ? broadcast(-0.f) : load(to.bias, j), least = broadcast(to.least);
+    SOFIE_UNROLL
+    for (std::size_t r = 0; r < R; ++r) store(to.c + r * to.ldc, j, raw_max(least, sums[r] + bias));
+  }
+  SOFIE_INLINE static void finish_last(const f32v (&sums)[R], std::size_t j, const Target& to) {
+    if (j + kLanes <= to.columns) {
+      finish_column(sums, Full{j}, to);
+    } else {
+      finish_column(sums, Partial{j, to.columns - j}, to);
+    }
+  }
+  template <std::size_t... I>
+  SOFIE_INLINE void finish(const Target& to, std::index_sequence<I...>) const {
+    SOFIE_UNROLL
+    for (std::size_t v = 0; v < V; ++v) {
+      const f32v column[R] = {whole[I][v]...};
+      if (v + 1 < V || Q > 0) {
+        finish_column(column, Full{v * kLanes}, to);
+      } else {
+        finish_last(column, v * kLanes, to);
+      }
+    }
+    if constexpr (Q > 0) {
+      const f32v column[R] = {
+          join<I % kQuadRows>(four[I / kQuadRows][0], four[I / kQuadRows][Q - 1], AllLanes{})...};
+      finish_last(column, V * kLanes, to);
+    }
+  }
+};
+
+// The next k steps of the sums of R rows and a strip, from 0 or from where the sums before stopped.
+// Not a template over the epilogue: there are only a handful of these in a program.
+template <std::size_t R, std::size_t V, std::size_t Q>
+SOFIE_NOINLINE void gemm_tile(std::size_t k, const float* a, std::size_t lda, Strip b, const float* sums,
+                              const Target& to) {
+  using T = Tile<R, V, Q>;
+  T tile(sums);
+  f32v x[T::G + 1];
+  if constexpr (Q == 0) {
+    for (std::size_t i = 0; i < k; ++i) tile.template add<0>(a, lda, x, b);
+  } else {
+    std::size_t i = 0;
+    for (; i + 4 <= k; i += 4) {
+      SOFIE_UNROLL
+      for (std::size_t g = 0; g < T::G; ++g) x[g] = load_quads(T::rows(a, lda, g), fixed<4>{});
+      tile.template add<0>(a, lda, x, b);
+      tile.template add<1>(a, lda, x, b);
+      tile.template add<2>(a, lda, x, b);
+      tile.template add<3>(a, lda, x, b);
+    }
+    if (i < k) {
+      SOFIE_UNROLL
+      for (std::size_t g = 0; g < T::G; ++g) x[g] = load_quads(T::rows(a, lda, g), k - i);
+      tile.template add<0>(a, lda, x, b);
+      if (i + 1 < k) tile.template add<1>(a, lda, x, b);
+      if (i + 2 < k) tile.template add<2>(a, lda, x, b);
+    }
+  }
+  tile.finish(to, std::make_index_sequence<R>{});
+}
+
+// How many of the rows that are left the next tile takes: none so small that it waits for its own sums where
+// that can be avoided.
+template <std::size_t V, std::size_t Q>
+constexpr std::size_t next_rows(std::size_t left) {
+  constexpr std::size_t R = tile_rows<V, Q>(), kShort = R < kShortTile ? R : kShortTile;
+  if (left == R || left > R + kSpareRows) return R;
+  const std::size_t tiles = (left + kShort - 1) / kShort;
+  return (left + tiles - 1) / tiles;
+}
+
+// The next tile: returns how many rows it had.
+template <std::size_t V, std::size_t Q>
+SOFIE_NOINLINE std::size_t gemm_rows(std::size_t left, std::size_t k, const float* a, std::size_t lda,
+                                     const Strip& b, const float* sums, const Target& to) {
+  constexpr std::size_t R = tile_rows<V, Q>();
+  const std::size_t rows = next_rows<V, Q>(left);
+  const auto run = [&](auto r) SOFIE_INLINE {
+    constexpr std::size_t kRows = decltype(r)::value;
+    if constexpr (kRows <= R) gemm_tile<kRows, V, Q>(k, a, lda, b, sums, to);
+  };
+  switch (rows) {
+    case 1:
+      run(fixed<1>{});
+      break;
+    case 2:
+      run(fixed<2>{});
+      break;
+    case 3:
+      run(fixed<3>{});
+      break;
+    case 4:
+      run(fixed<4>{});
+      break;
+    case 5:
+      run(fixed<5>{});
+      break;
+    case 6:
+      run(fixed<6>{});
+      break;
+    case 7:
+      run(fixed<7>{});
+      break;
+    default:
+      run(fixed<R>{});
+  }
+  return rows;
 }
 
 // sums[0 .. P panels) = a[0 .. k) * B: one row.
@@ -116,76 +349,121 @@ SOFIE_NOINLINE void gemm_row(std::size_t k, const float* a, const float* b, floa
   for (std::size_t v = 0; v < P * kPanelVectors; ++v) store(sums, Full{v * kLanes}, acc[v]);
 }
 
+// The sums of the next panels of one row: returns how many.
+SOFIE_NOINLINE inline std::size_t gemm_panels(std::size_t left, std::size_t k, const float* a, const float* b,
+                                              float* sums) {
+  // Groups as equal as possible: one short of sums would wait for its own latency.
+  const std::size_t count = left <= kRowPanels ? left : left < 2 * kRowPanels ? (left + 1) / 2 : kRowPanels;
+  if (count == 1) gemm_row<1>(k, a, b, sums);
+  if (count == 2) gemm_row<2>(k, a, b, sums);
+  if constexpr (kRowPanels > 2) {
+    if (count == 3) gemm_row<3>(k, a, b, sums);
+  }
+  return count;
+}
+
+// c[r][j] = epilogue(sums[r][j - column], row + r, j) for r < rows and j from `column` to `end`.
+template <class N, class E>
+SOFIE_NOINLINE void gemm_finish(std::size_t rows, std::size_t row, std::size_t column, std::size_t end, N n,
+                                const float* sums, float* c, std::size_t ldc, E& epilogue) {
+  c += row * ldc;
+  // Columns outside, rows inside: what the epilogue reads per column is then loaded once.
+  for (std::size_t j = column; j < end && j < n; j += kLanes) {
+    const auto all_rows = [&](auto columns) SOFIE_INLINE {
+      for (std::size_t r = 0; r < rows; ++r) {
+        store(c + r * ldc, columns, epilogue(load(sums + r * kSums, Full{j - column}), row + r, columns));
+      }
+    };
+    if ((is_fixed<N>::value && std::size_t(n) % kLanes == 0) || j + kLanes <= n) {
+      all_rows(Full{j});
+    } else {
+      all_rows(Partial{j, is_fixed<N>::value ? std::size_t(n) % kLanes : n - j});
+    }
+  }
+}
+
 // A right-hand side: columns before `packed_from` lie in rows ldb apart, the others are packed.
 struct RightSide {
   const float* b;
   std::size_t ldb, packed_from;
   const float* packed;
+
+  const float* panel(std::size_t j, std::size_t k) const {
+    j -= packed_from;
+    return packed + j / kPanel * kPanel * k + j % kPanel;
+  }
+  // The strip that begins in column j.
+  template <std::size_t V, std::size_t Q>
+  Strip strip(std::size_t j, std::size_t k) const {
+    if (j < packed_from) return {b + j, kPanel, nullptr, ldb};
+    return {panel(j, k), k * kPanel, Q == 0 ? nullptr : panel(j + V * kLanes, k), kPanel};
+  }
 };
 
-// Sums of a block of rows and some columns from `column` on (which is a multiple of the strip's width):
-// returns how many. Neither this nor what it calls depends on the epilogue, so that a program with many
-// products has the heavy code once.
-SOFIE_NOINLINE inline std::size_t gemm_sums(const RightSide& right, std::size_t rows, std::size_t n,
-                                            std::size_t k, const float* a, std::size_t lda,
-                                            std::size_t column, float* sums) {
-  const auto packed = [&](std::size_t j) {
-    j -= right.packed_from;
-    return right.packed + j / kPanel * kPanel * k + j % kPanel;
-  };
-  if (rows == 1 && right.packed_from == 0) {
-    const std::size_t left = (n - column + kPanel - 1) / kPanel;
-    // Groups as equal as possible: one short of sums would wait for its own latency.
-    const std::size_t count = left <= kRowPanels ? left : left < 2 * kRowPanels ? (left + 1) / 2 : kRowPanels;
-    if (count == 1) gemm_row<1>(k, a, packed(column), sums);
-    if (count == 2) gemm_row<2>(k, a, packed(column), sums);
-    if constexpr (kRowPanels > 2) {
-      if (count == 3) gemm_row<3>(k, a, packed(column), sums);
-    }
-    return count * kPanel;
-  }
-  const bool direct = column<right.packed_from, two = n - column> kLanes;
-  const std::size_t ldb = direct ? right.ldb : kPanel;
-  const float* b0 = direct ? right.b + column : packed(column);
-  const float* b1 = !two ? b0 : direct ? b0 + kLanes : packed(column + kLanes);
-  std::size_t done = 0;
-  do {
-    const std::size_t steps = k - done < kBlockK ? k - done : kBlockK;
-    if (two) {
-      gemm_strip<2>(rows, steps, a + done, lda, b0, b1, ldb, sums, done > 0);
-    } else {
-      gemm_strip<1>(rows, steps, a + done, lda, b0, b1, ldb, sums, done > 0);
-    }
-    b0 += steps * ldb;
-    b1 += steps * ldb;
-    done += steps;
-  } while (done < k);
-  return kTileCols;
+// The target of sums with this epilogue if tiles can apply it.
+template <class E>
+constexpr bool is_simple = std::is_same<E, Identity>::value || std::is_same<E, Bias<float>>::value ||
+                           std::is_same<E, BiasRelu<float>>::value;
+template <class E>
+Target target(float* c, std::size_t ldc, std::size_t columns, std::size_t column, const E& epilogue) {
+  Target to{c, ldc, columns};
+  if constexpr (!std::is_same<E, Identity>::value) to.bias = epilogue.bias + column;
+  if constexpr (std::is_same<E, BiasRelu<float>>::value) to.least = 0.f;
+  return to;
 }
 
 template <class N, class E>
 inline void gemm_float(std::size_t m, N n, std::size_t k, const float* a, std::size_t lda,
                        const RightSide& right, float* c, std::size_t ldc, E& epilogue) {
-  static_assert(kRowPanels * kPanel <= kBlockRows * kTileCols, "room for a row");
-  alignas(64) float sums[kBlockRows * kTileCols];
-  for (std::size_t i = 0; i < m; i += kBlockRows) {
-    const std::size_t rows = m - i < kBlockRows ? m - i : kBlockRows;
+  static_assert(kRowPanels * kPanel <= kBlockRows * kSums, "room for a row");
+  alignas(64) float sums[(kBlockRows + kSpareRows) * kSums];
+  if (m == 1 && right.packed_from == 0) {
     for (std::size_t column = 0, next; column < n; column = next) {
-      next = column + gemm_sums(right, rows, n, k, a + i * lda, lda, column, sums);
-      // Columns outside, rows inside: what the epilogue reads per column is then loaded once.
-      for (std::size_t j = column; j < next && j < n; j += kLanes) {
-        const auto all_rows = [&](auto columns) SOFIE_INLINE {
-          for (std::size_t r = 0; r < rows; ++r) {
-            const f32v sum = load(sums + r * kTileCols, Full{j - column});
-            store(c + (i + r) * ldc, columns, epilogue(sum, i + r, columns));
+      const std::size_t left = (n - column + kPanel - 1) / kPanel;
+      next = column + kPanel * gemm_panels(left, k, a, right.panel(column, k), sums);
+      gemm_finish(1, 0, column, next, n, sums, c, ldc, epilogue);
+    }
+    return;
+  }
+  for (std::size_t i = 0, rows; i < m; i += rows) {
+    rows = m - i <= kBlockRows + kSpareRows ? m - i : kBlockRows;
+    std::size_t column = 0;
+    const auto strip = [&](auto vectors, auto groups) {
+      constexpr std::size_t V = decltype(vectors)::value, Q = decltype(groups)::value;
+      Strip b = right.strip<V, Q>(column, k);
+      const std::size_t end = column + V * kLanes + 4 * Q, columns = end < n ? end - column : n - column;
+      std::size_t done = 0;
+      do {
+        const std::size_t steps = k - done < kBlockK ? k - done : kBlockK;
+        const bool last = done + steps == k;
+        for (std::size_t r = 0, count; r < rows; r += count) {
+          float* partial = sums + r * kSums;
+          Target to{partial, kSums, kSums};
+          if constexpr (is_simple<E>) {
+            if (last) to = target(c + (i + r) * ldc + column, ldc, columns, column, epilogue);
           }
-        };
-        if ((is_fixed<N>::value && std::size_t(n) % kLanes == 0) || j + kLanes <= n) {
-          all_rows(Full{j});
-        } else {
-          all_rows(Partial{j, is_fixed<N>::value ? std::size_t(n) % kLanes : n - j});
+          count = gemm_rows<V, Q>(rows - r, steps, a + (i + r) * lda + done, lda, b,
+                                  done == 0 ? nullptr : partial, to);
+          if (!is_simple<E> && last) {
+            gemm_finish(count, i + r, column, end, n, partial, c, ldc, epilogue);
+          }
         }
-      }
+        b.first += steps * b.step;
+        if (Q > 0) b.last += steps * b.step;
+        done += steps;
+      } while (done < k);
+      column = end;
+    };
+    if constexpr (is_fixed<N>::value) {
+      constexpr std::size_t Q = quads(N::value % kLanes);
+      constexpr std::size_t vectors = Q > 0 ? N::value / kLanes : (N::value + kLanes - 1) / kLanes;
+      constexpr std::size_t odd = vectors == 1 || kLanes == 4 ? 1 : 3;
+      constexpr std::size_t V = vectors % 2 == 1 ? odd : Q > 0 && vectors > 0 ? 2 : 0;
+      while (column < (vectors - V) * kLanes) strip(fixed<2>{}, fixed<0>{});
+      if constexpr (V + Q > 0) strip(fixed<V>{}, fixed<Q>{});
+    } else {
+      while (column + kLanes < n) strip(fixed<2>{}, fixed<0>{});
+      if (column < n) strip(fixed<1>{}, fixed<0>{});
     }
   }
 }
@@ -209,121 +487,6 @@ void gemm(M m, N n, K k, const T* a, std::size_t lda, const same<T>* packed_b, s
         T sum = T(0);
         for (std::size_t l = 0; l < k; ++l) sum = fma(a[i * lda + l], b[l * kPanel], sum);
         store(c + i * ldc, Scalar{j}, epilogue(sum, i, Scalar{j}));
-      }
-    }
-  }
-}
-
-/// Elements of workspace that matmul needs: B packed, and A copied if its rows are not contiguous.
-constexpr std::size_t matmul_workspace(std::size_t m, std::size_t n, std::size_t k, std::size_t a_sk) {
-  return packed_size(n, k) + (a_sk == 1 ? 0 : m * k);
-}
-
-namespace detail {
-typedef float f32x4 __attribute__((vector_size(16)));
-
-// Interleaves the lower (or upper) halves of two vectors: a0 b0 a1 b1 (or a2 b2 a3 b3).
-template <bool Upper>
-SOFIE_INLINE inline f32x4 interleave(f32x4 a, f32x4 b) {
-#if defined(__clang__)
-  return Upper ? __builtin_shufflevector(a, b, 2, 6, 3, 7) : __builtin_shufflevector(a, b, 0, 4, 1, 5);
-#else
-  typedef std::int32_t i32x4 __attribute__((vector_size(16)));
-  return Upper ? __builtin_shuffle(a, b, i32x4{2, 6, 3, 7}) : __builtin_shuffle(a, b, i32x4{0, 4, 1, 5});
-#endif
-}
-
-// to[i * ld + j] = from[i * step_i + j * step_j] for i < m, j < n; transposes by blocks of 4 x 4.
-SOFIE_NOINLINE inline void copy_matrix(std::size_t m, std::size_t n, const float* from, std::size_t step_i,
-                                       std::size_t step_j, float* to, std::size_t ld) {
-  std::size_t i = 0;
-  if (step_j == 1) {
-    for (; i < m; ++i) {
-      map(n, [&](auto j) SOFIE_INLINE { store(to + i * ld, j, load(from + i * step_i, j)); });
-    }
-  } else if (step_i == 1) {
-    const std::size_t whole = n / 4 * 4;
-    for (; i + 4 <= m; i += 4) {
-      for (std::size_t j = 0; j < whole; j += 4) {
-        f32x4 r[4];
-        SOFIE_UNROLL
-        for (std::size_t l = 0; l < 4; ++l) std::memcpy(&r[l], from + i + (j + l) * step_j, sizeof r[l]);
-        const f32x4 a = interleave<false>(r[0], r[2]), b = interleave<false>(r[1], r[3]);
-        const f32x4 c = interleave<true>(r[0], r[2]), d = interleave<true>(r[1], r[3]);
-        const f32x4 t[4] = {interleave<false>(a, b), interleave<true>(a, b), interleave<false>(c, d),
-                            interleave<true>(c, d)};
-        SOFIE_UNROLL
-        for (std::size_t l = 0; l < 4; ++l) std::memcpy(to + (i + l) * ld + j, &t[l], sizeof t[l]);
-      }
-      for (std::size_t l = 0; l < 4; ++l) {
-        for (std::size_t j = whole; j < n; ++j) to[(i + l) * ld + j] = from[i + l + j * step_j];
-      }
-    }
-  }
-  for (; i < m; ++i) {
-    for (std::size_t j = 0; j < n; ++j) to[i * ld + j] = from[i * step_i + j * step_j];
-  }
-}
-
-// B[k][n] with strides to panels.
-SOFIE_NOINLINE inline void pack_panels(std::size_t n, std::size_t k, const float* b, std::size_t b_sk,
-                                       std::size_t b_sn, float* packed) {
-  for (std::size_t p = 0; p < n; p += kPanel, packed += k * kPanel) {
-    const std::size_t width = n - p < kPanel ? n - p : kPanel;
-    copy_matrix(k, width, b + p * b_sn, b_sk, b_sn, packed, kPanel);
-    if (width == kPanel) continue;
-    for (std::size_t l = 0; l < k; ++l) {
-      for (std::size_t j = width; j < kPanel; ++j) packed[l * kPanel + j] = 0.f;
-    }
-  }
-}
-}  // namespace detail
-
-/// Batched product of two run-time operands: c[b0][b1][m][n] (contiguous) = epilogue(sum_k a * b, batch, i,
-/// j) with batch = i0 * b1 + i1. All strides are in elements; 0 broadcasts.
-/// @param workspace matmul_workspace(m, n, k, a_sk) elements, overwritten.
-template <class B0, class B1, class M, class N, class K, class T, class E>
-void matmul(B0 b0, B1 b1, M m, N n, K k, const T* a, std::size_t a_s0, std::size_t a_s1, std::size_t a_sm,
-            std::size_t a_sk, const same<T>* b, std::size_t b_s0, std::size_t b_s1, std::size_t b_sk,
-            std::size_t b_sn, T* c, T* workspace, E epilogue) {
-  const T* packed = nullptr;  // the B that the workspace holds
-  const std::size_t outer = b0, inner = b1, rows = m, columns = n, depth = k;
-  for (std::size_t i0 = 0; i0 < outer; ++i0) {
-    for (std::size_t i1 = 0; i1 < inner; ++i1) {
-      const std::size_t batch = i0 * inner + i1;
-      const T* x = a + i0 * a_s0 + i1 * a_s1;
-      const T* y = b + i0 * b_s0 + i1 * b_s1;
-      T* z = c + batch * rows * columns;
-      auto finish = [&](auto acc, std::size_t i, auto j) SOFIE_INLINE { return epilogue(acc, batch, i, j); };
-      if constexpr (std::is_same<T, float>::value) {
-        std::size_t lda = a_sm;
-        if (a_sk != 1) {
-          float* copy = workspace + packed_size(columns, depth);
-          detail::copy_matrix(rows, depth, x, a_sm, a_sk, copy, depth);
-          x = copy;
-          lda = depth;
-        }
-        // Packing pays when B is read often.
-        if (b_sn == 1 && rows <= 2 * detail::kTileRows) {
-          const std::size_t tail = columns / detail::kTileCols * detail::kTileCols;
-          detail::pack_panels(columns - tail, depth, y + tail, b_sk, b_sn, workspace);
-          detail::gemm_float(rows, n, depth, x, lda, {y, b_sk, tail, workspace}, z, columns, finish);
-        } else {
-          if (y != packed) {
-            detail::pack_panels(columns, depth, y, b_sk, b_sn, workspace);
-            packed = y;
-          }
-          gemm(m, n, k, x, lda, workspace, z, columns, finish);
-        }
-      } else {
-        for (std::size_t i = 0; i < rows; ++i) {
-          for (std::size_t j = 0; j < columns; ++j) {
-            T sum = T(0);
-            for (std::size_t l = 0; l < depth; ++l)
-              sum = fma(x[i * a_sm + l * a_sk], y[l * b_sk + j * b_sn], sum);
-            store(z + i * columns, Scalar{j}, finish(sum, i, Scalar{j}));
-          }
-        }
       }
     }
   }
