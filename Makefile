@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  := $(VENV)/.peers
+BENCH  ?= --all --events
 # Only these plugins: a venv that sees the system's packages would load whatever else is there.
 PYTEST = PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p xdist -p hypothesispytest -n 2
 CXX_FILES = $(shell git ls-files 'cpp/*.hxx' 'cpp/*.hpp' 'cpp/*.cpp' 'tutorials/*.C' 'tutorials/*.cpp')
@@ -22,7 +24,8 @@ help:
 	@echo "make test-kernels  the numeric tests with all specialised kernels forced on, then off"
 	@echo "make conformance  ONNX's backend tests through C++; writes docs/operators.md"
 	@echo "make lint       ruff, mypy and clang-format"
-	@echo "make bench      compare with ONNX Runtime on this machine"
+	@echo "make bench      compare with ONNX Runtime, OpenVINO and PyTorch on this machine (25 minutes)"
+	@echo "                BENCH='--quick' for less; see $(BIN)/python -m rootbench --help"
 	@echo "make clean      remove $(VENV), caches and what the tutorials wrote"
 	@echo
 	@echo "They use $(VENV), made from PYTHON=$(PYTHON). If that Python can import ROOT, its ROOT is"
@@ -54,8 +57,8 @@ lint: $(STAMP)
 	@echo "== clang-format"
 	@$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 
-bench: $(STAMP)
-	@$(BIN)/python -m rootbench
+bench: $(PEERS)
+	@$(BIN)/python -m rootbench $(BENCH)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist tutorials/output
@@ -72,4 +75,11 @@ $(STAMP): pyproject.toml
 	    $(PYTHON) -m venv --clear $(VENV) || exit 1; \
 	fi; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$$extras]"
+	@touch $@
+
+# Only for `make bench`. Without them it runs too, and says what it could not compare with.
+$(PEERS): $(STAMP)
+	@echo "== installing what is compared with (once; for PyTorch: $(BIN)/pip install torch)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]" || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check onnxruntime matplotlib
 	@touch $@

@@ -24,11 +24,18 @@ from .run import Settings, run
 from .timing import BenchError
 
 HERE = Path(__file__).parent
+SLOW_TO_START = ("pytorch", "pytorch-compile")
 
 DESCRIPTION = """\
 Times sofie_root and other inference libraries on the same models: interleaved, on one pinned core,
 in C++ loops. Prints tables, writes results/bench.json, and with --write RESULTS.md and plots/.
-Every time is of a model whose outputs were compared with ONNX Runtime's in the same process."""
+Every time is of a model whose outputs were compared with ONNX Runtime's in the same process.
+
+For each model: the ONNX file is written and its reference outputs computed; sofie_root generates
+code; each contender opens the model in a fresh process (first call, memory, allocations); then all
+run in turns in one process, caches warm and flushed. A peer that crashes or cannot run a model is
+named in the report and left out. Results are kept after each model: --report shows those of an
+interrupted run, --resume goes on with it."""
 
 EPILOG = """\
 examples:
@@ -37,13 +44,14 @@ examples:
   python -m rootbench --models 'linear*' gn2        by name or pattern; --list shows them
   python -m rootbench --models my/tagger.onnx --dim N=1 tracks=40
   python -m rootbench --models 'zoo/*' --peers onnxruntime,openvino
-  python -m rootbench --all --events --write        what RESULTS.md is made by
-  python -m rootbench --report results/bench.json   tables and plots of an earlier run
+  python -m rootbench --all --events --write        what RESULTS.md is made by (25 minutes)
+  python -m rootbench --all --events --resume       goes on where that was interrupted
+  python -m rootbench --report rootbench/RESULTS.json   tables and plots of an earlier run
 
 peers:
   onnxruntime      C API of the wheel's library, or of $ROOTBENCH_ONNXRUNTIME
   openvino         C API of the wheel's library, or of $ROOTBENCH_OPENVINO
-  pytorch, pytorch-compile   need torch and onnx2torch
+  pytorch, pytorch-compile   need torch (pip install torch)
   upstream-sofie   needs $ROOTBENCH_SOFIE, a ROOT with tmva-sofie
   lwtnn            needs $ROOTBENCH_LWTNN
 A peer that is not installed is reported as not measured."""
@@ -82,7 +90,8 @@ def _main(options: argparse.Namespace, console: Console) -> int:
     if options.write:
         drawn = plots.draw(results, HERE / "plots")
         report.write_markdown(results, HERE / "RESULTS.md", drawn)
-        console.print(f"written: {HERE / 'RESULTS.md'}" + "".join(f", {p.name}" for p in drawn))
+        (HERE / "RESULTS.json").write_text(json.dumps(results, indent=1) + "\n")
+        console.print(f"written: {HERE / 'RESULTS.md'}, .json, " + ", ".join(p.name for p in drawn))
     elif drawn := plots.draw(results, Path(options.output, "plots")):
         console.print("written: " + ", ".join(str(p) for p in drawn))
     wrong = [c for c in results["cases"].values() if any(is_wrong(c, name) for name in OURS)]
@@ -132,7 +141,7 @@ def _measure(
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    peers = [p for word in options.peers for p in word.split(",") if p]
+    peers = [p for word in options.peers or PEERS for p in word.split(",") if p]
     if unknown := [p for p in peers if p not in PEERS]:
         raise BenchError(f"no peer is called {unknown[0]!r}; there are: {', '.join(PEERS)}")
     ours = [n for n in OURS if n != "sofie-cling" or not options.no_cling]
@@ -148,6 +157,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         min_rounds=options.min_rounds,
         limit=options.limit,
         events=options.events,
+        not_in_zoo=() if options.peers else SLOW_TO_START,
         symbolic=options.symbolic,
         debug=options.debug,
     )
@@ -184,7 +194,12 @@ def _parser() -> argparse.ArgumentParser:
         help="names or patterns (see --list), or .onnx files",
     )
     add("--dim", nargs="+", default=[], metavar="NAME=SIZE", help="symbolic dims of files (1)")
-    add("--peers", nargs="+", default=list(PEERS), metavar="NAME", help="who to compare with (all)")
+    add(
+        "--peers",
+        nargs="+",
+        metavar="NAME",
+        help="who to compare with (all; PyTorch with the zoo's models only if it is named here)",
+    )
     add("--quick", action="store_true", help="few small models, short rounds")
     add("--all", action="store_true", help="the heaviest models too (seconds per call)")
     add("--no-cling", action="store_true", help="ours compiled only: works without ROOT")
@@ -200,9 +215,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--limit",
         type=float,
-        default=300.0,
+        default=400.0,
         metavar="SECONDS",
-        help="what all processes of one model may take; then the next one's turn comes (300)",
+        help="what all processes of one model may take; then the next one's turn comes (400)",
     )
     add(
         "--resume",
@@ -211,7 +226,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--core", type=int, help="the core that everything is pinned to (the last one)")
     add("--output", default=str(HERE / "results"), metavar="DIR", help="where results go")
-    add("--write", action="store_true", help="write RESULTS.md and plots/ of this package")
+    add(
+        "--write",
+        action="store_true",
+        help="write RESULTS.md, RESULTS.json and plots/ of this package",
+    )
     add("--report", metavar="JSON", help="measure nothing: tables and plots of an earlier run")
     add("--list", action="store_true", help="list the models and exit")
     add("--debug", action="store_true", help="show tracebacks and output of the processes")

@@ -29,7 +29,7 @@ from . import timing
 from .events import event_loops
 from .models import Case, fixed, make_inputs, modern
 from .net import Net
-from .peers import OURS, Job
+from .peers import CONTENDERS, OURS, Job, NotMeasured
 from .peers.base import write_arrays
 
 Result = dict[str, Any]
@@ -44,6 +44,7 @@ class Settings:
 
     Attributes:
         contenders: names of those who take part.
+        not_in_zoo: those of them who do not take part with the models of the zoo.
         core: the CPU core that everything is pinned to; None: not pinned.
         seconds: time of the interleaved rounds of one model.
         min_rounds: rounds that are made however long they take.
@@ -59,8 +60,9 @@ class Settings:
     seconds: float = 2.0
     min_rounds: int = 7
     max_rounds: int = 300
-    limit: float = 300.0
+    limit: float = 400.0
     events: bool = False
+    not_in_zoo: tuple[str, ...] = ()
     symbolic: bool = False
     debug: bool = False
 
@@ -112,8 +114,17 @@ def _library_bytes(settings: Settings) -> dict[str, int]:
     job = prepare(Case("empty", partial(net.model, shape)))
     end = time.monotonic() + settings.limit
     names = [n for n in settings.contenders if n not in OURS]
-    probes = {n: _process("probe", job, n, settings, end) for n in names}
+    probes = {n: _missing(n) or _process("probe", job, n, settings, end) for n in names}
     return {n: p["memory_bytes"] for n, p in probes.items() if "memory_bytes" in p}
+
+
+def _missing(name: str) -> Result | None:
+    """Why a contender is not here at all, which needs no process to tell."""
+    try:
+        CONTENDERS[name].check()
+    except NotMeasured as error:
+        return {"error": str(error)}
+    return None
 
 
 def _to_keep(earlier: Result, machine: Result) -> dict[str, Result]:
@@ -138,7 +149,8 @@ def _case(
     def process(task: str, argument: str = "") -> Result:
         return _process(task, job, argument, settings, end)
 
-    contenders = list(settings.contenders)
+    left_out = settings.not_in_zoo if "zoo" in case.tags else ()
+    contenders = [n for n in settings.contenders if n not in left_out]
     result: Result = {
         "bar": case.bar,
         "exact_bar": case.exact_bar,
@@ -154,7 +166,7 @@ def _case(
     probes = result["probe"] = {}
     for name in contenders:
         on_step(case.name, f"first call of {name}")
-        probes[name] = first = process("probe", name)
+        probes[name] = first = _missing(name) or process("probe", name)
         if name == "sofie-g++" and "error" not in first:
             # It compiled: that time counts. The memory is that of a program that is compiled.
             probes[name] = process("probe", name) | {"first_call_s": first["first_call_s"]}
@@ -231,6 +243,7 @@ def _process(task: str, job: Job, argument: str, settings: Settings, end: float)
     environment = os.environ | {
         "ROOTBENCH_WORK": str(timing.work_folder()),
         "SOFIE_ROOT_CACHE": str(timing.work_folder() / "cache"),
+        "TORCHINDUCTOR_CACHE_DIR": str(timing.work_folder() / "cache" / "inductor"),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(":"),
     }

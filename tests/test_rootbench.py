@@ -97,6 +97,14 @@ def test_timed_call_computes_the_outputs(name: str, contender: str) -> None:
     assert timing.flushed(opened.call, np.zeros(1 << 12, np.uint8), 3).shape == (3,)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "conv3d", "gn2", "particlenet", "interaction_50"])
+def test_pytorch_module_computes_the_outputs(name: str) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    job = prepared(name)
+    opened = CONTENDERS["pytorch"].open(job)
+    assert max(compare(opened, job).values()) < 1e-5
+
+
 def test_onnxruntime_refuses_with_its_own_words() -> None:
     job = prepared("linear50x10_b1")
     job.model.write_bytes(b"no model")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from . import onnxruntime, openvino, pytorch
 from .base import Contender, Job, NotMeasured, Opened
-from .external import lwtnn, upstream_sofie
-from .onnxruntime import onnxruntime
-from .openvino import openvino
+from .external import find_lwtnn, find_upstream_sofie, lwtnn, upstream_sofie
 from .ours import EXACT, GENERATED, with_cling, with_compiler, with_compiler_exact
-from .pytorch import pytorch_compiled, pytorch_eager
 
 OURS: dict[str, Contender] = {
     "sofie-g++": Contender("sofie_root, compiled", with_compiler),
@@ -15,12 +13,12 @@ OURS: dict[str, Contender] = {
     "sofie-exact": Contender("sofie_root, exact", with_compiler_exact),
 }
 PEERS: dict[str, Contender] = {
-    "onnxruntime": Contender("ONNX Runtime", onnxruntime),
-    "openvino": Contender("OpenVINO", openvino),
-    "pytorch": Contender("PyTorch eager", pytorch_eager),
-    "pytorch-compile": Contender("torch.compile", pytorch_compiled),
-    "upstream-sofie": Contender("upstream SOFIE", upstream_sofie),
-    "lwtnn": Contender("lwtnn", lwtnn),
+    "onnxruntime": Contender("ONNX Runtime", onnxruntime.open_model, onnxruntime.find_library),
+    "openvino": Contender("OpenVINO", openvino.open_model, openvino.find_library),
+    "pytorch": Contender("PyTorch eager", pytorch.open_eager, pytorch.find_torch),
+    "pytorch-compile": Contender("torch.compile", pytorch.open_compiled, pytorch.find_torch),
+    "upstream-sofie": Contender("upstream SOFIE", upstream_sofie, find_upstream_sofie),
+    "lwtnn": Contender("lwtnn", lwtnn, find_lwtnn),
 }
 CONTENDERS = OURS | PEERS
 

@@ -87,7 +87,9 @@ class Contender:
     Attributes:
         title: for tables and plots.
         open: opens a job, or raises :class:`NotMeasured`.
+        check: raises :class:`NotMeasured` where it is not installed.
     """
 
     title: str
     open: Callable[[Job], Opened]
+    check: Callable[[], object] = lambda: None

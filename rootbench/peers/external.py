@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ def _prefix(variable: str) -> Path:
     if not (chosen := os.environ.get(variable)):
         raise NotMeasured(f"no installation given: set {variable} to its prefix")
     return Path(chosen)
+
+
+find_upstream_sofie = partial(_prefix, "ROOTBENCH_SOFIE")
+find_lwtnn = partial(_prefix, "ROOTBENCH_LWTNN")
 
 
 def _single_output(job: Job) -> np.ndarray:
@@ -59,7 +64,7 @@ def _opened(job: Job, library: Path) -> Opened:
 
 def upstream_sofie(job: Job) -> Opened:
     """Generates code with ROOT's own SOFIE and compiles it with the flags that ours gets."""
-    root = _prefix("ROOTBENCH_SOFIE") / "bin" / "root"
+    root = find_upstream_sofie() / "bin" / "root"
     _single_output(job)
     folder = job.folder / "upstream"
     folder.mkdir(exist_ok=True)
@@ -100,7 +105,7 @@ extern "C" const float* result() {{ return last.data(); }}
 
 def lwtnn(job: Job) -> Opened:
     """Chains of dense layers at batch 1, through ``lwt::Stack``."""
-    prefix = _prefix("ROOTBENCH_LWTNN")
+    prefix = find_lwtnn()
     expected = _single_output(job)
     layers = _dense_layers(onnx.load(job.model).graph)
     (x,) = job.inputs.values()

@@ -111,7 +111,7 @@ def find_library() -> Path:
     raise NotMeasured("no libonnxruntime: pip install onnxruntime, or set ROOTBENCH_ONNXRUNTIME")
 
 
-def onnxruntime(job: Job) -> Opened:
+def open_model(job: Job) -> Opened:
     """Opens a model."""
     api = Api(find_library())
     env = api.create("CreateEnv", ctypes.c_int(_LOG_ERRORS), ctypes.c_char_p(b"rootbench"))

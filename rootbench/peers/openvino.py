@@ -77,7 +77,7 @@ class _Api:
         return made
 
 
-def openvino(job: Job) -> Opened:
+def open_model(job: Job) -> Opened:
     """Opens a model."""
     api = _Api(find_library())
     core = api.create("ov_core_create")

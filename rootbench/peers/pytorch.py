@@ -1,4 +1,4 @@
-"""PyTorch, eager and torch.compile, where torch and onnx2torch are installed.
+"""PyTorch, eager and torch.compile, where torch is installed.
 
 Calls go through Python, as they do for its users; what an empty call costs is reported beside it.
 """
@@ -16,22 +16,28 @@ from rootbench.timing import Call, PythonCall, address, warm
 from .base import Arrays, Job, NotMeasured, Opened
 
 
+def find_torch() -> None:
+    """Says what to do where PyTorch is missing."""
+    if importlib.util.find_spec("torch") is None:
+        raise NotMeasured("not installed: pip install torch")
+
+
 def _open(job: Job, compiled: bool) -> Opened:
-    for package in ("torch", "onnx2torch"):
-        if importlib.util.find_spec(package) is None:
-            raise NotMeasured(f"not installed: pip install {package}")
     import onnx
     import torch  # type: ignore[import-not-found]
-    from onnx2torch import convert  # type: ignore[import-not-found]
+
+    from .torch_graph import torch_module
 
     torch.set_num_threads(1)
     try:
-        module: Any = convert(onnx.load(job.model)).eval()
+        module: Any = torch_module(onnx.load(job.model), job.inputs)
         if compiled:
-            module = torch.compile(module, mode="max-autotune-no-cudagraphs")
+            module = torch.compile(module, dynamic=False)
         tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in job.inputs.values()]
         with torch.inference_mode():
             module(*tensors)
+    except NotMeasured:
+        raise
     except Exception as error:
         raise NotMeasured(f"{type(error).__name__}: {str(error)[:200]}") from error
     last: list[Any] = [None]
@@ -47,7 +53,7 @@ def _open(job: Job, compiled: bool) -> Opened:
         return {n: r.numpy() for n, r in zip(job.expected, results, strict=True)}
 
     empty = _python_call(lambda _: 0)
-    note = f"{warm(empty, 1000) / 1000:.1f} us of Python per call included"
+    note = f"about {max(round(warm(empty, 1000) / 1000), 1)} us of Python per call included"
     return Opened(_python_call(run), outputs, note)
 
 
@@ -56,5 +62,5 @@ def _python_call(function: Any) -> Call:
     return Call(address(callback), 0, (callback,))
 
 
-pytorch_eager = partial(_open, compiled=False)
-pytorch_compiled = partial(_open, compiled=True)
+open_eager = partial(_open, compiled=False)
+open_compiled = partial(_open, compiled=True)
