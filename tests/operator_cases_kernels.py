@@ -147,6 +147,41 @@ def _convolutions(t: Table) -> None:
     t.row("ConvInteger", x8, w8, *zeros, constants=(1, 2, 3), pads=[1] * 4)
     t.row("ConvInteger", x8, w8, zeros[0], static=True, pads=[1] * 4)
     t.row("ConvInteger", x8, w8, constants=(1,), strides=[2, 2])
+    for left, right in product((np.uint8, np.int8), repeat=2):
+        _integer_convolutions(t, left, right)
+
+
+def _integer_convolutions(t: Table, left: type, right: type) -> None:
+    """Convolutions of bytes: zero points, padding, groups, strides, one to three axes."""
+    zeros = byte(dtype=left), byte(dtype=right)
+    for sizes, kernel, group, strides, dilations in (
+        ((30,), (3,), 1, (1,), (1,)),
+        ((11, 9), (1, 1), 1, (1, 1), (1, 1)),
+        ((11, 9), (3, 3), 1, (1, 1), (1, 1)),
+        ((11, 9), (3, 2), 2, (2, 3), (1, 2)),
+        ((11, 9), (3, 3), 10, (1, 1), (2, 1)),
+        ((5, 6, 7), (2, 3, 2), 1, (1, 2, 1), (1, 1, 1)),
+    ):
+        rank = len(sizes)
+        pads = [0] * 2 * rank if max(kernel) == 1 else [2, 1, 0][:rank] + [1, 0, 2][:rank]
+        x, w = byte(2, 10, *sizes, dtype=left), byte(20, 10 // group, *kernel, dtype=right)
+        shared = {"group": group, "strides": strides, "dilations": dilations, "pads": pads}
+        t.row("ConvInteger", x, w, *zeros, constants=(1, 3), **shared)
+        t.row("ConvInteger", x, w, constants=(1,), **shared)
+        if rank != 2 and left is np.int8:
+            continue  # neither ONNX Runtime nor the reference can do it
+        one, scales = np.float32(0.01), real(20, low=0.01, high=0.02)
+        parameters = [one, zeros[0], w, scales, byte(20, dtype=right), np.float32(0.2)]
+        t.row(
+            "QLinearConv", x, *parameters, zeros[0], whole(20, low=-99, high=99, dtype=np.int32),
+            constants=(1, 2, 3, 4, 5, 6, 7, 8), **shared,
+        )  # fmt: skip
+    t.row(
+        "ConvInteger", byte(1, 3, 5, 5, dtype=left), byte(2, 3, 5, 5, dtype=right), constants=(1,)
+    )
+    t.row(
+        "ConvInteger", byte(0, 3, 5, 5, dtype=left), byte(2, 3, 3, 3, dtype=right), constants=(1,)
+    )
 
 
 def _pools(t: Table) -> None:
@@ -363,6 +398,9 @@ def _quantised(t: Table) -> None:
         scales = np.float32(0.1), np.float32(0.05), np.float32(0.9)
         a, b = whole(2, 4, 3, low=0, high=99, dtype=dtype), whole(3, 5, low=0, high=99, dtype=dtype)
         parameters = [scales[0], one, b, scales[1], two, scales[2], three]
+        t.row("QLinearMatMul", a, *parameters, constants=constants)
+        b, columns = byte(3, 5, dtype=np.int8), real(5, low=0.01, high=0.1)
+        parameters = [scales[0], one, b, columns, byte(5, dtype=np.int8), scales[2], three]
         t.row("QLinearMatMul", a, *parameters, constants=constants)
         x = whole(1, 3, 6, 6, low=0, high=99, dtype=dtype)
         w = whole(4, 3, 3, 3, low=0, high=99, dtype=dtype)

@@ -20,6 +20,7 @@ from sofie_root.ir import (
     require_equal,
 )
 from sofie_root.kernels import conv as kernels
+from sofie_root.kernels import integer_conv as integer_kernels
 from sofie_root.kernels.conv_channels_last import as_matrix, conv_channels_last
 from sofie_root.kernels.gemm import gemm
 from sofie_root.kernels.winograd import winograd
@@ -28,7 +29,7 @@ from sofie_root.program.storage import channels_first, channels_last
 
 from .checks import FLOATS, require_dtype, require_one_dtype
 from .conv_forms import Form, choose
-from .gemm import without_zero_point
+from .gemm import one_zero_point, without_zero_point
 from .window import Window, one_per_axis, split_padding, window
 
 
@@ -72,6 +73,35 @@ class Convolution(Op):
         else:
             y = conv_channels_last(b, last, weights, slid.traits(), out, w.buffer)
         return channels_first(b, y)
+
+    def convolved_bytes(
+        self, b: Builder, x: Tensor, x_zero: Tensor | None, w: Tensor, w_zero: Tensor | None
+    ) -> Tensor:
+        """``x - x_zero`` convolved with ``w - w_zero`` in INT32.
+
+        A convolution of bytes where the weights are constant and the input has one zero point; else
+        both sides are widened, for a plain convolution.
+        """
+        known = w.constant is not None and (w_zero is None or w_zero.constant is not None)
+        one = x_zero is None or x_zero.type.numel == 1
+        if not (known and one and b.program.choice.specialised(pays=True)):
+            wide = without_zero_point(b, x, x_zero, 1 - x.rank)
+            return self.convolved(b, wide, without_zero_point(b, w, w_zero, -w.rank))
+        assert w.constant is not None
+        zeros = np.zeros(1, w.dtype.numpy) if w_zero is None else w_zero.constant
+        assert zeros is not None
+        slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
+        return integer_kernels.conv(
+            b,
+            x,
+            one_zero_point(b, x_zero),
+            w.constant,
+            zeros,
+            w.buffer,
+            self.group,
+            slid.traits(),
+            out,
+        )
 
 
 @operator("Conv", since=11)
@@ -120,9 +150,8 @@ class ConvInteger(Convolution):
         x_zero: Tensor | None = None,
         w_zero: Tensor | None = None,
     ) -> Tensor:
-        """Both sides widened to int32 less their zero points, then a plain convolution."""
-        wide = without_zero_point(b, x, x_zero, 1 - x.rank)
-        return self.convolved(b, wide, without_zero_point(b, w, w_zero, -w.rank))
+        """A convolution of bytes."""
+        return self.convolved_bytes(b, x, x_zero, w, w_zero)
 
 
 @operator("ConvTranspose", since=11)

@@ -160,14 +160,19 @@ def _byte_weights(y: Tensor, zero: Tensor | None) -> tuple[Array, Array] | None:
     return weights, zeros.reshape(-1)
 
 
-def _row_zeros(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor | None:
-    """The zero point of all rows, or that of each row, in INT32; None where rows have several."""
+def one_zero_point(b: Builder, zero: Tensor | None) -> Tensor:
+    """The only element of a zero point in INT32; 0 where there is none."""
     if zero is None:
         return b.constant(np.zeros(1, np.int32), "zero")
-    if zero.constant is not None and zero.constant.size == 1:
+    if zero.constant is not None:
         return b.constant(zero.constant.astype(np.int32).reshape(1), f"{zero.buffer}.int32")
-    if zero.type.numel == 1:
-        return b.loop((1,), lambda _: cast(zero[(0,) * zero.rank], DType.INT32))
+    return b.loop((1,), lambda _: cast(zero[(0,) * zero.rank], DType.INT32))
+
+
+def _row_zeros(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor | None:
+    """The zero point of all rows, or that of each row, in INT32; None where rows have several."""
+    if zero is None or zero.type.numel == 1:
+        return one_zero_point(b, zero)
     if zero.rank > 1 and zero.shape[-1] != 1:
         return None
 

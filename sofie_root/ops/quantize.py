@@ -25,7 +25,7 @@ from sofie_root.program.expr import Expr, call, cast, constant
 
 from .checks import FLOATS, as_axis, as_dtype, require_dtype
 from .conv import Convolution
-from .gemm import integer_matmul, matmul_shape, without_zero_point
+from .gemm import integer_matmul, matmul_shape
 
 QUANTISED = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16})
 BYTES = frozenset({DType.INT8, DType.UINT8})
@@ -227,8 +227,7 @@ class QLinearConv(Convolution):
     def lower(self, b: Builder, *inputs: Tensor) -> Tensor:
         """An integer convolution, then a loop that fuses into its epilogue."""
         x, x_scale, x_zero, w, w_scale, w_zero, scale, zero, *bias = inputs
-        wide = without_zero_point(b, x, x_zero, -1)
-        y = self.convolved(b, wide, without_zero_point(b, w, w_zero, -w.rank))
+        y = self.convolved_bytes(b, x, x_zero, w, w_zero)
 
         def body(*i: Any) -> Expr:
             left = _along(x_scale, i, 1)

@@ -99,32 +99,40 @@ SOFIE_INLINE inline u32v load_group(const A* a, std::size_t n) {
   for (std::size_t l = 0; l < n; ++l) bytes |= std::uint32_t(static_cast<std::uint8_t>(a[l])) << (8 * l);
   return spread<A>(bytes);
 }
-SOFIE_INLINE inline u32v load_bytes(const std::int8_t* b) {
+template <class B>
+SOFIE_INLINE inline u32v load_bytes(const B* b) {
   u32v v;
   std::memcpy(&v, b, sizeof v);
   return v;
 }
 
-// sums[r][0 .. V vectors) = a[r][0 .. k) * b, b given as two columns of vectors.
-template <std::size_t R, std::size_t V, class A>
-SOFIE_NOINLINE void integer_tile(std::size_t k, const A* a, std::size_t lda, const std::int8_t* b0,
-                                 const std::int8_t* b1, std::int32_t* sums) {
+// sums[r][0 .. V vectors) = a[r][0 .. k) * b, b given as two columns of vectors with ldb bytes between groups
+// of four rows. One of a and b is taken as unsigned: b if its type says so, else a.
+template <std::size_t R, std::size_t V, class A, class B>
+SOFIE_NOINLINE void integer_tile(std::size_t k, const A* a, std::size_t lda, const B* b0, const B* b1,
+                                 std::size_t ldb, std::int32_t* sums) {
+  constexpr bool kUnsignedRight = std::is_unsigned<B>::value;
+  static_assert(!kUnsignedRight || std::is_signed<A>::value, "one of the two is signed");
+  using Left = std::conditional_t<kUnsignedRight, std::uint8_t, A>;  // as it is, or made unsigned
   u32v acc[R][V] = {};
   const auto step = [&](auto group) SOFIE_INLINE {
     u32v x[V];
     x[0] = load_bytes(b0);
     if constexpr (V == 2) x[1] = load_bytes(b1);
-    b0 += kGroup;
-    b1 += kGroup;
+    b0 += ldb;
+    b1 += ldb;
     SOFIE_UNROLL
     for (std::size_t r = 0; r < R; ++r) {
-      const u32v s = group(a + r * lda);
+      const u32v s = group(reinterpret_cast<const Left*>(a + r * lda));
       SOFIE_UNROLL
-      for (std::size_t v = 0; v < V; ++v) acc[r][v] = dot4(acc[r][v], s, x[v]);
+      for (std::size_t v = 0; v < V; ++v) {
+        acc[r][v] = kUnsignedRight ? dot4(acc[r][v], x[v], s) : dot4(acc[r][v], s, x[v]);
+      }
     }
   };
-  for (std::size_t i = 0; i < k / 4; ++i, a += 4) step([](const A* p) SOFIE_INLINE { return load_group(p); });
-  if (k % 4 != 0) step([k](const A* p) SOFIE_INLINE { return load_group(p, k % 4); });
+  for (std::size_t i = 0; i < k / 4; ++i, a += 4)
+    step([](const Left* p) SOFIE_INLINE { return load_group(p); });
+  if (k % 4 != 0) step([k](const Left* p) SOFIE_INLINE { return load_group(p, k % 4); });
   SOFIE_UNROLL
   for (std::size_t r = 0; r < R; ++r) {
     SOFIE_UNROLL
@@ -133,13 +141,14 @@ SOFIE_NOINLINE void integer_tile(std::size_t k, const A* a, std::size_t lda, con
   }
 }
 
-template <std::size_t V, class A, std::size_t R = kIntegerRows>
-inline void integer_strip(std::size_t rows, std::size_t k, const A* a, std::size_t lda, const std::int8_t* b0,
-                          const std::int8_t* b1, std::int32_t* sums) {
+// All rows of a strip of V vectors of columns: tiles of kIntegerRows, then smaller ones for the rest.
+template <std::size_t V, class A, class B, std::size_t R = kIntegerRows>
+inline void integer_strip(std::size_t rows, std::size_t k, const A* a, std::size_t lda, const B* b0,
+                          const B* b1, std::size_t ldb, std::int32_t* sums) {
   for (; rows >= R; rows -= R, a += R * lda, sums += R * kIntegerCols) {
-    integer_tile<R, V>(k, a, lda, b0, b1, sums);
+    integer_tile<R, V>(k, a, lda, b0, b1, ldb, sums);
   }
-  if constexpr (R > 1) integer_strip<V, A, (R + 1) / 2>(rows, k, a, lda, b0, b1, sums);
+  if constexpr (R > 1) integer_strip<V, A, B, (R + 1) / 2>(rows, k, a, lda, b0, b1, ldb, sums);
 }
 
 // sums[0 .. 16) = a[0 .. k) * one panel. The panels follow each other in memory, so that a product with one
@@ -184,9 +193,9 @@ SOFIE_NOINLINE std::size_t integer_sums(const std::int8_t* packed, std::size_t r
     return kIntegerPanel;
   }
   if (n - column > kLanes) {
-    integer_strip<2>(rows, k, a, lda, at(column), at(column + kLanes), sums);
+    integer_strip<2>(rows, k, a, lda, at(column), at(column + kLanes), kGroup, sums);
   } else {
-    integer_strip<1>(rows, k, a, lda, at(column), at(column), sums);
+    integer_strip<1>(rows, k, a, lda, at(column), at(column), kGroup, sums);
   }
   return kIntegerCols;
 }
