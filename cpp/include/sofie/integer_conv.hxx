@@ -191,9 +191,9 @@ void integer_conv(B batch, const std::size_t (&in)[P::rank], const std::size_t (
           const std::size_t begin = g * outputs + block;
           const std::int8_t* const weights = w + begin * steps * 4;
           if (count > kLanes) {
-            integer_strip<2>(rows, steps * 4, weights, steps * 4, b, b + 4 * kLanes, ldb, sums);
+            integer_strip<2>(rows, steps, weights, steps * 4, b, b + 4 * kLanes, ldb, sums);
           } else {
-            integer_strip<1>(rows, steps * 4, weights, steps * 4, b, b, ldb, sums);
+            integer_strip<1>(rows, steps, weights, steps * 4, b, b, ldb, sums);
           }
           const auto all_rows = [&](auto p) SOFIE_INLINE {
             const std::size_t j = p.i - first;

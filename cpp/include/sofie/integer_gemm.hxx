@@ -106,16 +106,21 @@ SOFIE_INLINE inline u32v load_bytes(const B* b) {
   return v;
 }
 
-// sums[r][0 .. V vectors) = a[r][0 .. k) * b, b given as two columns of vectors with ldb bytes between groups
-// of four rows. One of a and b is taken as unsigned: b if its type says so, else a.
+// sums[r][0 .. V vectors) = a[r][0 .. 4 * steps) * b, b given as two columns of vectors with ldb bytes
+// between groups of four rows. One of a and b is taken as unsigned: b if its type says so, else a.
 template <std::size_t R, std::size_t V, class A, class B>
-SOFIE_NOINLINE void integer_tile(std::size_t k, const A* a, std::size_t lda, const B* b0, const B* b1,
+SOFIE_NOINLINE void integer_tile(std::size_t steps, const A* a, std::size_t lda, const B* b0, const B* b1,
                                  std::size_t ldb, std::int32_t* sums) {
   constexpr bool kUnsignedRight = std::is_unsigned<B>::value;
   static_assert(!kUnsignedRight || std::is_signed<A>::value, "one of the two is signed");
   using Left = std::conditional_t<kUnsignedRight, std::uint8_t, A>;  // as it is, or made unsigned
-  u32v acc[R][V] = {};
-  const auto step = [&](auto group) SOFIE_INLINE {
+  u32v acc[R][V];
+  SOFIE_UNROLL
+  for (std::size_t r = 0; r < R; ++r) {
+    SOFIE_UNROLL
+    for (std::size_t v = 0; v < V; ++v) acc[r][v] = u32v{};
+  }
+  for (std::size_t i = 0; i < steps; ++i) {
     u32v x[V];
     x[0] = load_bytes(b0);
     if constexpr (V == 2) x[1] = load_bytes(b1);
@@ -123,16 +128,14 @@ SOFIE_NOINLINE void integer_tile(std::size_t k, const A* a, std::size_t lda, con
     b1 += ldb;
     SOFIE_UNROLL
     for (std::size_t r = 0; r < R; ++r) {
-      const u32v s = group(reinterpret_cast<const Left*>(a + r * lda));
+      const u32v s = load_group(reinterpret_cast<const Left*>(a + r * lda));
       SOFIE_UNROLL
       for (std::size_t v = 0; v < V; ++v) {
         acc[r][v] = kUnsignedRight ? dot4(acc[r][v], x[v], s) : dot4(acc[r][v], s, x[v]);
       }
     }
-  };
-  for (std::size_t i = 0; i < k / 4; ++i, a += 4)
-    step([](const Left* p) SOFIE_INLINE { return load_group(p); });
-  if (k % 4 != 0) step([k](const Left* p) SOFIE_INLINE { return load_group(p, k % 4); });
+    a += 4;
+  }
   SOFIE_UNROLL
   for (std::size_t r = 0; r < R; ++r) {
     SOFIE_UNROLL
@@ -143,12 +146,24 @@ SOFIE_NOINLINE void integer_tile(std::size_t k, const A* a, std::size_t lda, con
 
 // All rows of a strip of V vectors of columns: tiles of kIntegerRows, then smaller ones for the rest.
 template <std::size_t V, class A, class B, std::size_t R = kIntegerRows>
-inline void integer_strip(std::size_t rows, std::size_t k, const A* a, std::size_t lda, const B* b0,
+inline void integer_strip(std::size_t rows, std::size_t steps, const A* a, std::size_t lda, const B* b0,
                           const B* b1, std::size_t ldb, std::int32_t* sums) {
   for (; rows >= R; rows -= R, a += R * lda, sums += R * kIntegerCols) {
-    integer_tile<R, V>(k, a, lda, b0, b1, ldb, sums);
+    integer_tile<R, V>(steps, a, lda, b0, b1, ldb, sums);
   }
-  if constexpr (R > 1) integer_strip<V, A, B, (R + 1) / 2>(rows, k, a, lda, b0, b1, ldb, sums);
+  if constexpr (R > 1) integer_strip<V, A, B, (R + 1) / 2>(rows, steps, a, lda, b0, b1, ldb, sums);
+}
+
+// Adds the products of the last n < 4 columns of a, which are beyond the whole groups.
+template <class A>
+SOFIE_NOINLINE void integer_tail(std::size_t rows, std::size_t n, const A* a, std::size_t lda,
+                                 const std::int8_t* b0, const std::int8_t* b1, std::int32_t* sums) {
+  for (std::size_t r = 0; r < rows; ++r, a += lda, sums += kIntegerCols) {
+    const u32v s = load_group(a, n);
+    const u32v acc[2] = {dot4(load_bytes(sums), s, load_bytes(b0)),
+                         dot4(load_bytes(sums + kLanes), s, load_bytes(b1))};
+    std::memcpy(sums, acc, sizeof acc);
+  }
 }
 
 // sums[0 .. 16) = a[0 .. k) * one panel. The panels follow each other in memory, so that a product with one
@@ -158,26 +173,34 @@ SOFIE_NOINLINE void integer_row(std::size_t k, const A* a, const std::int8_t* b,
   constexpr std::size_t kVectors = kIntegerPanel / kLanes;
   // Sums of their own for neighbouring steps hide the latency of dot4.
   constexpr std::size_t kSteps = kLanes == 4 ? 2 : 4;
-  u32v acc[kSteps][kVectors] = {};
-  const auto step = [&](u32v s, u32v* sum) SOFIE_INLINE {
+  u32v acc[kSteps][kVectors];
+  SOFIE_UNROLL
+  for (std::size_t u = 0; u < kSteps; ++u) {
     SOFIE_UNROLL
-    for (std::size_t v = 0; v < kVectors; ++v) sum[v] = dot4(sum[v], s, load_bytes(b + 4 * kLanes * v));
-    b += kGroup;
-  };
+    for (std::size_t v = 0; v < kVectors; ++v) acc[u][v] = u32v{};
+  }
   std::size_t i = 0;
   for (; i + 4 * kSteps <= k; i += 4 * kSteps) {
     SOFIE_UNROLL
-    for (std::size_t u = 0; u < kSteps; ++u) step(load_group(a + i + 4 * u), acc[u]);
+    for (std::size_t u = 0; u < kSteps; ++u) {
+      const u32v s = load_group(a + i + 4 * u);
+      SOFIE_UNROLL
+      for (std::size_t v = 0; v < kVectors; ++v)
+        acc[u][v] = dot4(acc[u][v], s, load_bytes(b + 4 * kLanes * v));
+      b += kGroup;
+    }
   }
-  for (; i + 4 <= k; i += 4) step(load_group(a + i), acc[0]);
-  if (i < k) step(load_group(a + i, k - i), acc[1]);
   SOFIE_UNROLL
-  for (std::size_t v = 0; v < kVectors; ++v) {
-    u32v sum = acc[0][v];
+  for (std::size_t u = 1; u < kSteps; ++u) {
     SOFIE_UNROLL
-    for (std::size_t u = 1; u < kSteps; ++u) sum += acc[u][v];
-    std::memcpy(sums + v * kLanes, &sum, sizeof sum);
+    for (std::size_t v = 0; v < kVectors; ++v) acc[0][v] += acc[u][v];
   }
+  for (; i < k; i += 4, b += kGroup) {
+    const u32v s = i + 4 <= k ? load_group(a + i) : load_group(a + i, k - i);
+    SOFIE_UNROLL
+    for (std::size_t v = 0; v < kVectors; ++v) acc[0][v] = dot4(acc[0][v], s, load_bytes(b + 4 * kLanes * v));
+  }
+  std::memcpy(sums, acc[0], sizeof acc[0]);
 }
 
 // Sums of a block of rows and some columns from `column` on, which is a multiple of the strip's width;
@@ -192,10 +215,16 @@ SOFIE_NOINLINE std::size_t integer_sums(const std::int8_t* packed, std::size_t r
     integer_row(k, a, at(column), sums);
     return kIntegerPanel;
   }
-  if (n - column > kLanes) {
-    integer_strip<2>(rows, k, a, lda, at(column), at(column + kLanes), kGroup, sums);
+  const bool two = n - column > kLanes;
+  const std::int8_t *const b0 = at(column), *const b1 = two ? at(column + kLanes) : b0;
+  const std::size_t steps = k / 4;
+  if (two) {
+    integer_strip<2>(rows, steps, a, lda, b0, b1, kGroup, sums);
   } else {
-    integer_strip<1>(rows, k, a, lda, at(column), at(column), kGroup, sums);
+    integer_strip<1>(rows, steps, a, lda, b0, b1, kGroup, sums);
+  }
+  if (k % 4 != 0) {
+    integer_tail(rows, k % 4, a + steps * 4, lda, b0 + steps * kGroup, b1 + steps * kGroup, sums);
   }
   return kIntegerCols;
 }
