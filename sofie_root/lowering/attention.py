@@ -52,6 +52,7 @@ from sofie_root.program.program import (
     contiguous_strides,
 )
 
+from .arithmetic import reciprocal
 from .inline import Decisions, dim_reads, reads, remove_dead, writes
 
 
@@ -385,14 +386,27 @@ def _score(
     value: Expr = Acc(DType.FLOAT)
     for function, factor in scale:
         value = ex.call(function, value, factor)
+    value = _multiplied(value)
     if scores.epilogue is not None:
-        return replace(scores.epilogue, body=_with_acc(scores.epilogue.body, value))
+        body = _with_acc(_multiplied(scores.epilogue.body), value)
+        return replace(scores.epilogue, body=body)
     if not scale:
         return None
     assert scores.outputs[0] is not None
     buffer = program.buffers[scores.outputs[0]]
     axes = tuple(Symbol(f"{buffer.name}.e{k}", d) for k, d in enumerate(buffer.shape))
     return Epilogue(axes, value)
+
+
+def _multiplied(e: Expr) -> Expr:
+    """The scores with products in the place of quotients by constants: the softmax is continuous."""
+    if not isinstance(e, Call) or e.function not in ("add", "sub", "mul", "div", "select"):
+        return e
+    e = replace(e, args=tuple(_multiplied(a) for a in e.args))
+    factor = None
+    if e.function == "div" and isinstance(e.args[1], Const):
+        factor = reciprocal(e.args[1])
+    return e if factor is None else ex.call("mul", e.args[0], factor)
 
 
 def _with_acc(body: Expr, value: Expr) -> Expr:

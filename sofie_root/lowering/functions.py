@@ -103,6 +103,7 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "tanh": np.tanh,
     "sigmoid": _sigmoid,
     "erf": _erf,
+    "one_plus_erf": lambda x: 1 + _erf(x),
     "sin": np.sin,
     "cos": np.cos,
     "tan": np.tan,

@@ -7,6 +7,7 @@ part of the position that needs a checked read or a division is stored in a loop
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from sofie_root.ir.dim import (
@@ -29,53 +30,72 @@ from sofie_root.program.program import Buffer, Loop, Program, Statement
 from .inline import Decisions
 
 WORTH = 4
-"""Iterations that must share a position for it to be stored."""
+"""Iterations or reads that must share a position for it to be stored."""
+
+Key = tuple[object, ...]
+"""A position in indices that have no names, and their extents."""
 
 
 def hoist_indices(program: Program, decisions: Decisions) -> None:
     """Stores positions that outer loops share; see the module's text."""
     statements: list[Statement] = []
+    stored: dict[Key, str] = {}
+    counts = Counter(
+        _key(hard, _used(hard, _variables(s)))
+        for s in program.statements
+        if isinstance(s, Loop)
+        for load in ex.loads(s.body)
+        if (hard := _parts(program, load, _variables(s))[0]) != 0
+    )
     for statement in program.statements:
         if isinstance(statement, Loop):
             made: list[Loop] = []
-            body = _hoist(program, statement, made, decisions)
+            body = _hoist(program, statement, counts, stored, made)
+            if made:
+                decisions.fused.append(
+                    f"positions of the gather in {' + '.join(statement.origin)} are stored once"
+                )
             statements += made
             statement = replace(statement, body=body)
         statements.append(statement)
     program.statements = statements
 
 
-def _hoist(program: Program, loop: Loop, made: list[Loop], decisions: Decisions) -> Expr:
-    variables = loop.vars + (loop.reduction.vars if loop.reduction else ())
-    stored: dict[Dim, Load] = {}
-
+def _hoist(
+    program: Program, loop: Loop, counts: Counter[Key], stored: dict[Key, str], made: list[Loop]
+) -> Expr:
     def visit(e: Expr, guarded: bool) -> Expr:
         if isinstance(e, Load) and not guarded:
-            return _split(program, loop, variables, e, stored, made)
+            return _split(program, loop, e, counts, stored, made)
         if isinstance(e, ex.Call):
             inside = guarded or e.function == "guard"
             return replace(e, args=tuple(visit(a, inside) for a in e.args))
         return e
 
-    body = visit(loop.body, False)
-    if made:
-        decisions.fused.append(
-            f"positions of the gather in {' + '.join(loop.origin)} are stored once"
-        )
-    return body
+    return visit(loop.body, False)
 
 
-def _split(
-    program: Program,
-    loop: Loop,
-    variables: tuple[Symbol, ...],
-    load: Load,
-    stored: dict[Dim, Load],
-    made: list[Loop],
-) -> Load:
+def _variables(loop: Loop) -> tuple[Symbol, ...]:
+    return loop.vars + (loop.reduction.vars if loop.reduction else ())
+
+
+def _used(d: Dim, variables: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
+    return tuple(v for v in variables if depends_on(d, v))
+
+
+def _key(position: Dim, used: tuple[Symbol, ...]) -> Key:
+    """The position in indices that have no names."""
+    own: dict[Atom, Dim] = {
+        v: as_poly(Symbol(f"position.i{k}", v.extent)) for k, v in enumerate(used)
+    }
+    return (substitute(position, own), *(v.extent for v in used))
+
+
+def _parts(program: Program, load: Load, variables: tuple[Symbol, ...]) -> tuple[Dim, Dim]:
+    """The flat position of a read: what is worth storing, and the rest."""
     flat = flat_index(load.index, program.buffers[load.buffer].shape)
     if isinstance(flat, int):
-        return load
+        return 0, flat
     hard: Dim = 0
     easy: Dim = 0
     for mono, coeff in flat.terms:
@@ -84,12 +104,29 @@ def _split(
             hard = hard + term
         else:
             easy = easy + term
-    used = tuple(v for v in variables if depends_on(hard, v))
-    if not used or not variables or variables[-1] not in used or not _shared(variables, used):
+    return hard, easy
+
+
+def _split(
+    program: Program,
+    loop: Loop,
+    load: Load,
+    counts: Counter[Key],
+    stored: dict[Key, str],
+    made: list[Loop],
+) -> Load:
+    variables = _variables(loop)
+    hard, easy = _parts(program, load, variables)
+    used = _used(hard, variables)
+    if not used or variables[-1] not in used:
         return load
-    if hard not in stored:
-        stored[hard] = _store(program, loop, used, hard, made)
-    position = ex.as_index(stored[hard])
+    key = _key(hard, used)
+    if counts[key] < WORTH and not _shared(variables, used):
+        return load
+    if key not in stored:
+        stored[key] = _store(program, loop, used, hard, made)
+    at = Load(DType.INT64, stored[key], tuple(as_poly(v) for v in used))
+    position = ex.as_index(at)
     rank = len(load.index)
     return replace(load, index=(*[0] * (rank - 1), easy + position))
 
@@ -110,8 +147,8 @@ def _shared(variables: tuple[Symbol, ...], used: tuple[Symbol, ...]) -> bool:
 
 def _store(
     program: Program, loop: Loop, used: tuple[Symbol, ...], position: Dim, made: list[Loop]
-) -> Load:
-    """A loop that stores the position, and the read of it at the same variables."""
+) -> str:
+    """Adds a loop that stores the position; the name of its buffer."""
     name = f"{loop.output}.position"
     while name in program.buffers:
         name += "'"
@@ -122,4 +159,4 @@ def _store(
     mapping: dict[Atom, Dim] = {v: as_poly(o) for v, o in zip(used, own, strict=True)}
     value = Index(DType.INT64, substitute(position, mapping))
     made.append(Loop(name, own, tuple(as_poly(v) for v in own), value, None, loop.origin))
-    return Load(DType.INT64, name, tuple(as_poly(v) for v in used))
+    return name

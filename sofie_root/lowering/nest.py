@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom, substitute
+from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
 from sofie_root.program.program import (
@@ -135,6 +136,7 @@ def _insert(body: list[For | Loop], loop: Loop, depth: int) -> bool:
                 isinstance(node, For)
                 and node.extent == loop.vars[depth].extent
                 and node.var not in others
+                and (depth + 1 < len(loop.vars) or _same_lanes(node, loop))
             ):
                 candidate = _rename(loop, depth, node.var)
                 if _may_share(node, candidate):
@@ -146,6 +148,14 @@ def _insert(body: list[For | Loop], loop: Loop, depth: int) -> bool:
         return False
     body.append(_wrap(loop, depth))
     return True
+
+
+def _same_lanes(node: For, loop: Loop) -> bool:
+    """Whether an innermost loop that runs over vectors, or one that cannot, stays what it is."""
+    own = loop.body.dtype is DType.INT64
+    return not all(isinstance(n, Loop) for n in node.body) or all(
+        (n.body.dtype is DType.INT64) == own for n in node.body if isinstance(n, Loop)
+    )
 
 
 def _rename(loop: Loop, depth: int, var: Symbol) -> Loop:

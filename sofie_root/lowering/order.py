@@ -20,6 +20,8 @@ from .inline import reads, writes
 
 STORE = 0.5
 """Weight of a store in a reducing loop against that of a read: it happens once for many reads."""
+SHORT = 4
+"""An index with so few values does not fill a vector."""
 
 
 def order_loops(program: Program) -> None:
@@ -79,8 +81,12 @@ def _cell_atoms(d: Dim) -> set[Atom]:
 def _score(program: Program, loop: Loop, v: Symbol, free: bool) -> float:
     """Accesses that are neighbours along the index, less those that are far apart."""
     total = 0.0
+    short = any(isinstance(u.extent, int) and u.extent <= SHORT for u in loop.vars)
     for load in ex.loads(loop.body):
-        total += _along(load.index, program.buffers[load.buffer].shape, v)
+        shape = program.buffers[load.buffer].shape
+        if short and any(linear(flat_index(load.index, shape), u) is None for u in loop.vars):
+            continue  # gathered lane by lane whatever the order; the few neighbours fill no vector
+        total += _along(load.index, shape, v)
     if free and loop.reduction is None:
         return total  # it will be stored in whatever order is best
     weight = 1.0 if loop.reduction is None else STORE

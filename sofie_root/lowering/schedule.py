@@ -20,6 +20,7 @@ from sofie_root.program.program import (
     Scratch,
 )
 
+from .arithmetic import simplify_arithmetic, unroll_reductions
 from .attention import fuse_attention
 from .epilogue import fuse_epilogues
 from .hoist import hoist_indices
@@ -110,6 +111,7 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     decisions = Decisions()
     _store_outputs(program)
     remove_dead(program)
+    unroll_reductions(program)
     compose_views(program)
     order_loops(
         program
@@ -121,6 +123,7 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     inline(program, decisions)
     fuse_epilogues(program, decisions)
     fuse_attention(program, decisions)
+    simplify_arithmetic(program)
     hoist_indices(program, decisions)
     steps = build(program, decisions)
     symbols = graph.symbols()

@@ -17,8 +17,8 @@
 #include <cstddef>
 #include <type_traits>
 
-#include "gemm.hxx"
 #include "math.hxx"
+#include "matmul.hxx"
 #include "simd.hxx"
 
 namespace sofie {
@@ -101,10 +101,10 @@ void attention_product(std::size_t k, const float* a, std::size_t lda, const Col
 // ones.
 template <std::size_t R = kBlockQueries, class F>
 SOFIE_INLINE inline void query_blocks(std::size_t m, const F& body, std::size_t i = 0) {
-  for (; i + R <= m; i += R) body(attention_product<R>, i, R);
+  for (; i + R <= m; i += R) body(attention_product<R>, i, R, 0);
   if constexpr (R > 1) {
     if (m >= R && m - i > R / 2) {
-      body(attention_product<R>, m - R, R);
+      body(attention_product<R>, m - R, R, R - (m - i));
     } else if (i < m) {
       query_blocks<(R + 1) / 2>(m, body, i);
     }
@@ -124,7 +124,7 @@ SOFIE_INLINE inline float exponentials(N n, float* row, const F& score) {
   const f32v largest = broadcast(fold(top, [](f32v a, f32v b) SOFIE_INLINE { return raw_max(a, b); }));
   f32v total{};
   for (std::size_t j = 0; j < n; j += kLanes) {
-    const f32v e = exp(load(row, Full{j}) - largest);
+    const f32v e = exp_below(load(row, Full{j}) - largest);
     store(row, Full{j}, e);
     total += e;
   }
@@ -175,16 +175,16 @@ void attention(B0 b0, B1 b1, M m, N n, K k, D d, const float* q, std::size_t q_s
       }
       const detail::Columns packed{packed_k, kPanel, depth * kPanel};
       const std::size_t batch = i0 * inner + i1;
-      detail::query_blocks(queries, [&](auto* product, std::size_t i, std::size_t rows) {
+      detail::query_blocks(queries, [&](auto* product, std::size_t i, std::size_t rows, std::size_t done) {
         product(depth, x + i * ldq, ldq, packed, keys, scores, ld_scores);
         float totals[kAttentionRows];
-        for (std::size_t r = 0; r < rows; ++r) {
+        for (std::size_t r = done; r < rows; ++r) {
           totals[r] = detail::exponentials(n, scores + r * ld_scores, [&](f32v acc, auto j) SOFIE_INLINE {
             return score(acc, batch, i + r, j);
           });
         }
         product(keys, scores, ld_scores, values, width, sums, ld_sums);
-        for (std::size_t r = 0; r < rows; ++r) {
+        for (std::size_t r = done; r < rows; ++r) {
           // Without keys the sum of nothing is 0, as it is in a product without steps.
           const float factor = keys == 0 ? 0.f : 1.f / totals[r];
           float* row = z + (i + r) * o_sm;

@@ -1,0 +1,173 @@
+"""Cheaper arithmetic for the same result, or for one that is rounded as well.
+
+Divisions cost most: a vector of them takes as long as ten products. Dividing by a power of two is
+multiplying; what divides by a standard deviation (a normalisation written out in operators) multiplies
+by its reciprocal, computed once per row; the argument of erf may be rounded once more. ``1 + erf(x)``, of
+which Gelu is made, needs no more than a small absolute error and is one function.
+
+A quotient is left alone otherwise: what it feeds may be discontinuous (floor, round, a comparison).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from sofie_root.ir.dim import Atom, Dim, product
+from sofie_root.ir.dtype import DType
+from sofie_root.program import expr as ex
+from sofie_root.program.expr import Call, Const, Expr, Load
+from sofie_root.program.program import Kernel, Loop, Program, Statement
+
+from .inline import cost, reads, writes
+
+SMALL = 4
+"""A reduction over so few elements is written out: it then is pointwise, fuses, and needs no lanes."""
+SMALL_COST = 40
+"""Largest cost of a reduction that is written out."""
+LEAST = 1e-20
+"""A square root of more than this has a reciprocal that is an ordinary number."""
+
+
+def unroll_reductions(program: Program) -> None:
+    """Writes reductions over very few elements out as expressions."""
+    combine = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}
+    for k, loop in enumerate(program.statements):
+        if not isinstance(loop, Loop) or loop.reduction is None:
+            continue
+        function = combine.get(loop.reduction.kind)
+        count = product(v.extent or 0 for v in loop.reduction.vars)
+        if function is None or not isinstance(count, int) or not 1 <= count <= SMALL:
+            continue
+        if loop.body.dtype is not DType.FLOAT or count * cost(loop.body) > SMALL_COST:
+            continue
+        if program.buffers[loop.output].dtype is not DType.FLOAT:
+            continue
+        points: list[dict[Atom, Dim]] = [{}]
+        for v in loop.reduction.vars:
+            assert isinstance(v.extent, int)
+            points = [{**point, v: i} for point in points for i in range(v.extent)]
+        terms = [ex.substitute_dims(loop.body, point) for point in points]
+        total = terms[0]
+        for term in terms[1:]:
+            total = ex.call(function, total, term)
+        program.statements[k] = replace(loop, body=total, reduction=None)
+
+
+def simplify_arithmetic(program: Program) -> None:
+    """Rewrites the expressions of all loops and epilogues; see the module's text."""
+    for k, statement in enumerate(program.statements):
+        program.statements[k] = _map_body(statement, partial(_rewritten, rule=_simpler))
+    _divide_once(program)
+
+
+def reciprocal(divisor: Const) -> Const | None:
+    """The constant to multiply with instead of dividing; None where it is no ordinary number."""
+    number = float(divisor.value)
+    if divisor.dtype is not DType.FLOAT or not 1e-30 < abs(number) < 1e30:
+        return None
+    return ex.constant(float(np.float32(1 / number)), divisor.dtype)
+
+
+def _map_body(statement: Statement, change: Callable[[Expr], Expr]) -> Statement:
+    if isinstance(statement, Loop):
+        return replace(statement, body=change(statement.body))
+    if isinstance(statement, Kernel) and statement.epilogue is not None:
+        body = change(statement.epilogue.body)
+        return replace(statement, epilogue=replace(statement.epilogue, body=body))
+    return statement
+
+
+def _rewritten(e: Expr, rule: Callable[[Call], Expr]) -> Expr:
+    """The expression with a rule applied to each call, the inner ones first."""
+    if not isinstance(e, Call):
+        return e
+    return rule(replace(e, args=tuple(_rewritten(a, rule) for a in e.args)))
+
+
+def _simpler(e: Call) -> Expr:
+    if e.function == "div" and e.dtype is DType.FLOAT:
+        a, b = e.args
+        if isinstance(b, Const) and b.value and abs(math.frexp(float(b.value))[0]) == 0.5:
+            factor = reciprocal(b)
+            return e if factor is None else ex.call("mul", a, factor)
+    if e.dtype is not DType.FLOAT:
+        return e
+    if e.function == "erf":
+        return replace(e, args=(_product(e.args[0]),))
+    if e.function == "add":
+        for a, b in (e.args, e.args[::-1]):
+            if (
+                isinstance(a, Const)
+                and a.value == 1
+                and isinstance(b, Call)
+                and b.function == "erf"
+            ):
+                return ex.call("one_plus_erf", *b.args)
+    return e
+
+
+def _product(e: Expr) -> Expr:
+    """A quotient by a constant as a product."""
+    if isinstance(e, Call) and e.function == "div" and isinstance(e.args[1], Const):
+        factor = reciprocal(e.args[1])
+        if factor is not None:
+            return ex.call("mul", e.args[0], factor)
+    return e
+
+
+def _divide_once(program: Program) -> None:
+    """Lets loops that store ``sqrt(x + c)`` store its reciprocal where all readers only divide by it."""
+    for k, loop in enumerate(program.statements):
+        if not isinstance(loop, Loop) or loop.reduction is not None or not _is_root(loop.body):
+            continue
+        name = loop.output
+        if name in program.outputs.values() or loop.body.dtype is not DType.FLOAT:
+            continue
+        if sum(name in writes(s) for s in program.statements) != 1:
+            continue
+        readers = [j for j, s in enumerate(program.statements) if name in reads(s)]
+        if not all(_only_divides(program.statements[j], name) for j in readers):
+            continue
+        program.statements[k] = replace(loop, body=ex.call("div", 1.0, loop.body))
+
+        change = partial(_rewritten, rule=partial(_times, name))
+        for j in readers:
+            program.statements[j] = _map_body(program.statements[j], change)
+
+
+def _times(name: str, e: Call) -> Expr:
+    """A quotient by an element of the buffer as a product."""
+    by = e.args[1] if e.function == "div" else None
+    return replace(e, function="mul") if isinstance(by, Load) and by.buffer == name else e
+
+
+def _is_root(e: Expr) -> bool:
+    """Whether this is the square root of a sum with a constant that keeps it away from zero."""
+    if not isinstance(e, Call) or e.function != "sqrt" or not isinstance(e.args[0], Call):
+        return False
+    inner = e.args[0]
+    return inner.function == "add" and any(
+        isinstance(a, Const) and float(a.value) >= LEAST for a in inner.args
+    )
+
+
+def _only_divides(statement: Statement, name: str) -> bool:
+    """Whether every read of the buffer is the right side of a division."""
+    if not isinstance(statement, Loop | Kernel):
+        return False
+    if isinstance(statement, Kernel):
+        if statement.epilogue is None or any(o.buffer == name for o in statement.inputs):
+            return False
+        body = statement.epilogue.body
+    else:
+        body = statement.body
+    divisors = 0
+    for e in ex.walk(body):
+        if isinstance(e, Call) and e.function == "div" and isinstance(e.args[1], Load):
+            divisors += e.args[1].buffer == name
+    return divisors == sum(load.buffer == name for load in ex.loads(body)) > 0
