@@ -34,6 +34,10 @@
 #include <type_traits>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "sofie_root stores weights in little-endian order and needs a little-endian machine"
 #endif
@@ -49,10 +53,18 @@ struct AlignedBytes {
   std::size_t size = 0;
 
   AlignedBytes() {}
-  explicit AlignedBytes(std::size_t bytes)
-      : data(static_cast<unsigned char*>(std::aligned_alloc(64, bytes / 64 * 64 + 64))), size(bytes) {
+  explicit AlignedBytes(std::size_t bytes) : size(bytes) {
+    // Each inference reads all weights once; where they are large, half the pages of 4 kB are missing from
+    // the TLB, so huge pages are asked for (ResNet18: 8 % of its time). Not for the rest of the last one.
+    constexpr std::size_t huge_page = std::size_t{1} << 21;
+    const std::size_t alignment = bytes < 2 * huge_page ? 64 : huge_page;
+    data.reset(
+        static_cast<unsigned char*>(std::aligned_alloc(alignment, (bytes / alignment + 1) * alignment)));
     if (!data)
       throw std::runtime_error("sofie: no memory for " + std::to_string(bytes) + " bytes of weights");
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (alignment == huge_page) madvise(data.get(), bytes / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
   }
 };
 
