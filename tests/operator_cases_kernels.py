@@ -125,6 +125,17 @@ def _convolutions(t: Table) -> None:
         t.row("Conv", wide, real(outputs, channels, 1, 1), bias, constants=(1, 2), strides=[2, 1])
         t.row("Conv", wide, real(outputs, channels, 1, 1), constants=(1,))
     t.row("Conv", real(2, 4, 9, 9), real(32, 4, 3, 3), constants=(1,), tolerance=2e-5)
+    # One filter for each channel.
+    for channels, sizes, taps in (
+        (16, (5, 19), (3, 3)), (5, (9,), (4,)), (19, (3, 4, 9), (2, 3, 3)),
+    ):  # fmt: skip
+        wide, weights = real(2, channels, *sizes), real(channels, 1, *taps)
+        for stride, dilation in ((1, 1), (2, 1), (1, 2)):
+            t.row(
+                "Conv", wide, weights, real(channels), constants=(1, 2), group=channels,
+                pads=[1] * len(sizes) + [2] * len(sizes), strides=[1] * (len(sizes) - 1) + [stride],
+                dilations=[dilation] * len(sizes), tolerance=2e-5,
+            )  # fmt: skip
     x64 = real(1, 3, 6, 5, dtype=np.float64)
     t.row("Conv", x64, real(4, 3, 3, 3, dtype=np.float64), constants=(1,), pads=[1] * 4)
     x16 = real(1, 3, 6, 5, dtype=np.float16)

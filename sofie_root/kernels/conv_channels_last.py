@@ -1,8 +1,8 @@
-"""Convolution with the channels last (``conv_channels_last.hxx``)."""
+"""Convolution with the channels last (``conv_channels_last.hxx``, ``conv_depthwise.hxx``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -62,6 +62,25 @@ def conv_channels_last(
     return y
 
 
+def conv_depthwise(
+    b: Builder, x: Tensor, w: Array, window: Traits, out: Shape, name: str = "weights"
+) -> Tensor:
+    """``x[N, *spatial, C]``, every channel convolved with its own ``w[C, 1, *k]``: ``[N, *out, C]``.
+
+    The arguments are those of :func:`conv_channels_last`.
+    """
+    channels = w.shape[0]
+    weights = np.ascontiguousarray(np.moveaxis(w[:, 0], 0, -1))
+    (y,) = b.kernel(
+        _depthwise(x.rank),
+        (x.shape[0], Extents(x.shape[1:-1]), In(0), In(1), Out(0), Fused()),
+        (x, b.constant(weights, f"{name}.last")),
+        (TensorType(x.dtype, (x.shape[0], *out, channels)),),
+        (("rank", len(out)), ("C", channels), *window),
+    )
+    return y
+
+
 def as_matrix(w: Array) -> Array:
     """Weights ``[O, C, *k]`` as a matrix ``[taps * C, O]``."""
     return np.moveaxis(w, (0, 1), (-1, -2)).reshape(-1, w.shape[0])
@@ -78,20 +97,38 @@ def _spec(rank: int, padded: bool) -> KernelSpec:
     )
 
 
+@lru_cache
+def _depthwise(rank: int) -> KernelSpec:
+    return KernelSpec(
+        "conv_depthwise",
+        "conv_depthwise.hxx",
+        _depthwise_reference,
+        epilogue=(tuple(range(rank - 1)), (rank - 1,)),
+    )
+
+
 def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
     t, (x, packed) = dict(kernel.traits), inputs
     w = gemm.unpack(packed, t["O"]).reshape(*t["kernel"], t["C"], t["O"])
+    return [sum(np.matmul(seen, w[tap]) for tap, seen in _taps(t, x))]
+
+
+def _depthwise_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
+    x, w = inputs
+    return [sum(seen * w[tap] for tap, seen in _taps(dict(kernel.traits), x))]
+
+
+def _taps(t: dict[str, Any], x: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """For each tap of the windows what the outputs see through it."""
     pads = zip(t["pad_begin"], t["pad_end"], strict=True)
     x = np.pad(x, [(0, 0), *pads, (0, 0)])
     geometry = list(zip(t["kernel"], t["stride"], t["dilation"], strict=True))
-    out = tuple(
+    out = [
         (n - (k - 1) * d - 1) // s + 1 for n, (k, s, d) in zip(x.shape[1:-1], geometry, strict=True)
-    )
-    y = np.zeros((x.shape[0], *out, t["O"]), x.dtype)
+    ]
     for tap in np.ndindex(*t["kernel"]):
         seen = tuple(
             slice(i * d, i * d + (o - 1) * s + 1, s)
             for i, o, (_, s, d) in zip(tap, out, geometry, strict=True)
         )
-        y += np.matmul(x[(slice(None), *seen)], w[tap])
-    return [y]
+        yield tap, x[(slice(None), *seen)]

@@ -21,7 +21,7 @@ from sofie_root.ir import (
 )
 from sofie_root.kernels import conv as kernels
 from sofie_root.kernels import integer_conv as integer_kernels
-from sofie_root.kernels.conv_channels_last import as_matrix, conv_channels_last
+from sofie_root.kernels.conv_channels_last import as_matrix, conv_channels_last, conv_depthwise
 from sofie_root.kernels.gemm import gemm
 from sofie_root.kernels.winograd import winograd
 from sofie_root.program.builder import Builder, Tensor
@@ -60,14 +60,16 @@ class Convolution(Op):
         """The kernel's result for operands in a dtype that is computed in."""
         slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
         form: Form | tuple[int, ...] = Form.CHANNELS_FIRST
-        if w.constant is not None and x.dtype is DType.FLOAT and self.group == 1:
-            form = choose(b, x, w, slid, out)
+        if w.constant is not None and x.dtype is DType.FLOAT:
+            form = choose(b, x, w, self.group, slid, out)
         if w.constant is None or form is Form.CHANNELS_FIRST:
             return kernels.conv(b, x, w, self.group, slid.traits(), out)
         weights = w.constant.astype(np.float32)
         last = channels_last(b, x)
         if form is Form.MATRIX:
             y = gemm(b, last, as_matrix(weights), w.buffer)
+        elif form is Form.DEPTHWISE:
+            y = conv_depthwise(b, last, weights, slid.traits(), out, w.buffer)
         elif isinstance(form, tuple):
             y = winograd(b, last, weights, slid.traits(), out, form, w.buffer)
         else:

@@ -41,30 +41,40 @@ class Form(Enum):
     """Direct, vectors of output channels."""
     MATRIX = auto()
     """One position at a time: a matrix product over the channels."""
+    DEPTHWISE = auto()
+    """Each channel by itself, vectors of channels."""
 
 
-def choose(b: Builder, x: Tensor, w: Tensor, window: Window, out: Shape) -> Form | tuple[int, ...]:
-    """The cheapest form of a convolution without groups by constant weights.
+def choose(
+    b: Builder, x: Tensor, w: Tensor, groups: int, window: Window, out: Shape
+) -> Form | tuple[int, ...]:
+    """The cheapest form of a convolution by constant weights.
 
     Args:
         b: the builder, which knows which kernels may be chosen.
         x: the input ``[N, C, *spatial]``.
-        w: the weights ``[O, C, *k]``.
+        w: the weights ``[O, C/g, *k]``.
+        groups: number of groups that do not see each other.
         window: how they slide.
         out: spatial sizes of the result.
 
     Returns:
         A form of direct convolution, or the tile for Winograd's algorithm.
     """
+    choice, stored_last = b.program.choice, innermost_axis(x) == 1
+    if groups > 1:
+        # Little is computed for each value: it does not pay to transpose them.
+        depthwise = w.shape[0] == groups and w.shape[1] == 1
+        pays = stored_last and groups >= LANES // 2
+        return Form.DEPTHWISE if depthwise and choice.specialised(pays) else Form.CHANNELS_FIRST
     layer = _Layer(
         _number(w.shape[1]),
         _number(w.shape[0]),
         tuple(map(_number, x.shape[2:])),
         tuple(map(_number, out)),
         window,
-        innermost_axis(x) == 1,
+        stored_last,
     )
-    choice = b.program.choice
     found = None if choice.exact else layer.winograd()
     if found is not None:
         cost, tile = found
