@@ -74,7 +74,7 @@ def events(job: Job, settings: str) -> Result:
     session = sofie_root.load(job.model).session()
     samples = list(job.inputs.values())
     columns = [f"x{k}" for k in range(len(samples))]
-    files = [_written(job.folder / f"events{n}.root", n, samples) for n in (count // 4, count)]
+    files = [written(job.folder / f"events{n}.root", n, samples, root) for n in (count // 4, count)]
     if slots:
         root.EnableImplicitMT(slots)
 
@@ -95,24 +95,21 @@ def events(job: Job, settings: str) -> Result:
     return {"read": rate(False), "model": rate(True)}
 
 
-def _written(path: Path, count: int, samples: list[np.ndarray]) -> Path:
-    """A tree with one column for each sample, of its size; written once."""
-    import uproot
+def written(path: Path, count: int, samples: list[np.ndarray], root: Any) -> Path:
+    """A tree with one column for each sample, of its size; written once.
 
+    ROOT writes it, since slots share a file by its clusters, and one that uproot writes has one.
+    """
     if path.exists():
         return path
-    rng = np.random.default_rng(5)
-    types = {f"x{k}": np.dtype((np.float32, (a.size,))) for k, a in enumerate(samples)}
-    scratch = path.with_suffix(".tmp")
-    with uproot.recreate(scratch, compression=None) as file:
-        tree = file.mktree("Events", types)
-        for _ in range(CLUSTERS):
-            rows = max(1, count // CLUSTERS)
-            tree.extend(
-                {
-                    f"x{k}": rng.standard_normal((rows, a.size), np.float32)
-                    for k, a in enumerate(samples)
-                }
-            )
+    frame = root.RDataFrame(count)
+    for k, array in enumerate(samples):
+        fill = f"ROOT::RVecF x({array.size}); for (float& v : x) v = gRandom->Gaus(); return x;"
+        frame = frame.Define(f"x{k}", fill)
+    options = root.RDF.RSnapshotOptions()
+    options.fAutoFlush = max(1, count // CLUSTERS)
+    options.fCompressionLevel = 0
+    scratch = path.with_suffix(".part.root")
+    frame.Snapshot("Events", str(scratch), [f"x{k}" for k in range(len(samples))], options)
     scratch.replace(path)
     return path

@@ -414,6 +414,21 @@ def test_event_loops_take_turns() -> None:
     assert [cells[4] for cells in sheet.rows] == ["1.00", "1.00", "2.00"]
 
 
+def test_slots_share_the_file_of_an_event_loop(root: Any, tmp_path: Path) -> None:
+    samples = [np.zeros((1, 3), np.float32), np.zeros((1, 2, 2), np.float32)]
+    path = events.written(tmp_path / "events.root", 400, samples, root)
+    file = root.TFile.Open(str(path))
+    tree = file.Get("Events")
+    clusters = tree.GetClusterIterator(0)
+    starts = []
+    while not starts or starts[-1] < tree.GetEntries():
+        starts.append(clusters.Next())
+    assert starts == [*range(0, 400, 400 // events.CLUSTERS), 400]
+    tree.GetEntry(7)
+    assert [len(tree.x0), len(tree.x1)] == [3, 4]
+    file.Close()
+
+
 def test_file_of_the_user(tmp_path: Path) -> None:
     from rootbench.net import Net
 
