@@ -89,37 +89,46 @@ void test_special() {
   }
 }
 
-template <class T>
-void test_matmul() {
-  const std::size_t b0 = 1 + check::below(3), b1 = 1 + check::below(3), m = 1 + check::below(40),
-                    n = 1 + check::below(40), k = check::below(30);
+template <class T, class N, class E, class L>
+void test_matmul(N n, E finish, L last) {
+  const std::size_t b0 = 1 + check::below(3), b1 = 1 + check::below(3), m = 1 + check::below(70),
+                    k = check::below(40);
   const bool ta = check::below(2), tb = check::below(2);
   const std::size_t a_s1 = check::below(2) ? m * k : 0, a_s0 = check::below(2) ? a_s1 * b1 : 0;
   const std::size_t b_s1 = check::below(2) ? n * k : 0, b_s0 = check::below(2) ? b_s1 * b1 : 0;
   const std::size_t a_sm = ta ? 1 : k, a_sk = ta ? m : 1, b_sk = tb ? 1 : n, b_sn = tb ? k : 1;
   const auto a = check::random<T>(b0 * b1 * m * k + 1, 10), b = check::random<T>(b0 * b1 * n * k + 1, 10);
-  std::vector<T> c(b0 * b1 * m * n), work(sofie::matmul_workspace(m, n, k, a_sk) + 1);
+  std::vector<T> c(b0 * b1 * m * n), work(sofie::matmul_workspace(n, k) + 1);
   sofie::matmul(b0, b1, m, n, k, a.data(), a_s0, a_s1, a_sm, a_sk, b.data(), b_s0, b_s1, b_sk, b_sn, c.data(),
-                work.data(), [&](auto acc, std::size_t batch, std::size_t i, auto) SOFIE_INLINE {
-                  return acc + static_cast<T>(100 * batch + i);
-                });
+                work.data(), finish);
   for (std::size_t i0 = 0; i0 < b0; ++i0)
     for (std::size_t i1 = 0; i1 < b1; ++i1)
       for (std::size_t i = 0; i < m; ++i)
         for (std::size_t j = 0; j < n; ++j) {
           const std::size_t batch = i0 * b1 + i1;
-          const T want = static_cast<T>(dot<T>(a.data() + (i0 * a_s0 + i1 * a_s1 + i * a_sm), a_sk,
-                                               b.data() + (i0 * b_s0 + i1 * b_s1 + j * b_sn), b_sk, k) +
-                                        static_cast<T>(100 * batch + i));
+          const T want = last(dot<T>(a.data() + (i0 * a_s0 + i1 * a_s1 + i * a_sm), a_sk,
+                                     b.data() + (i0 * b_s0 + i1 * b_s1 + j * b_sn), b_sk, k),
+                              batch, i);
           const T got = c[(batch * m + i) * n + j];
-          if (got != want) check::fail("matmul %zu %zu %zu: %g, want %g", m, n, k, double(got), double(want));
+          if (got != want)
+            check::fail("matmul %zu %zu %zu: %g, want %g", m, std::size_t(n), k, double(got), double(want));
         }
+}
+
+template <class T, class N>
+void test_matmul(N n) {
+  const auto place = [](std::size_t batch, std::size_t i) { return static_cast<T>(100 * batch + i); };
+  test_matmul<T>(
+      n, [=](auto acc, std::size_t batch, std::size_t i, auto) SOFIE_INLINE { return acc + place(batch, i); },
+      [=](T sum, std::size_t batch, std::size_t i) { return static_cast<T>(sum + place(batch, i)); });
+  test_matmul<T>(n, sofie::Identity{}, [](T sum, std::size_t, std::size_t) { return sum; });
 }
 
 int main() {
   for (int i = 0; i < 300; ++i) {
     test_gemm<float>(check::below(70), check::below(140), check::below(60));
-    test_matmul<float>();
+    test_matmul<float>(1 + check::below(70));
+    test_matmul<float>(sofie::fixed<20>{});
   }
   for (int i = 0; i < 5; ++i)
     test_widths(std::index_sequence<1, 3, 4, 5, 8, 9, 13, 16, 17, 20, 23, 24, 25, 32, 35, 40, 48, 50, 55, 64,
@@ -136,8 +145,8 @@ int main() {
     test_gemm<double>(check::below(9), check::below(40), check::below(20));
     test_gemm<std::int64_t>(check::below(9), check::below(40), check::below(20));
     test_gemm<std::int8_t>(check::below(9), check::below(40), check::below(20));
-    test_matmul<double>();
-    test_matmul<std::int32_t>();
+    test_matmul<double>(1 + check::below(20));
+    test_matmul<std::int32_t>(1 + check::below(20));
   }
   return check::done("gemm_test");
 }

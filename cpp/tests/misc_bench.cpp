@@ -39,8 +39,7 @@ void attention(std::size_t heads, std::size_t points, std::size_t dim) {
   const std::size_t row = heads * dim;
   std::vector<float> q(points * row, .1f), k(points * row, .1f), s(heads * points * points),
       o(heads * points * dim),
-      work(sofie::matmul_workspace(points, points, points, 1) +
-           sofie::matmul_workspace(points, points, dim, 1));
+      work(sofie::matmul_workspace(points, points) + sofie::matmul_workspace(points, dim));
   char name[64];
   std::snprintf(name, sizeof name, "Q K^T, %zu heads, %zu x %zu", heads, points, dim);
   const auto plain = [](auto acc, std::size_t, std::size_t, auto) SOFIE_INLINE { return acc; };

@@ -62,7 +62,7 @@ def _matmul(b: Builder, x: Tensor, y: Tensor, batch: Shape, rows: Shape) -> Tens
         In(1),
         *_strides(1, y.rank),
         Out(0),
-        Scratch(_workspace(x.shape[-2], n, k, x.dtype), x.dtype),
+        Scratch(_workspace(n, k, x.dtype), x.dtype),
         Fused(),
     )
     out = TensorType(x.dtype, (*batch, *rows, n))
@@ -70,9 +70,9 @@ def _matmul(b: Builder, x: Tensor, y: Tensor, batch: Shape, rows: Shape) -> Tens
     return z
 
 
-def _workspace(m: Dim, n: Dim, k: Dim, dtype: DType) -> Dim:
-    """``sofie::matmul_workspace``, where rows of the left side may have to be copied."""
-    return ceildiv(n, PANEL) * PANEL * k + m * k if dtype is DType.FLOAT else 0
+def _workspace(n: Dim, k: Dim, dtype: DType) -> Dim:
+    """``sofie::matmul_workspace``."""
+    return ceildiv(n, PANEL) * PANEL * k if dtype is DType.FLOAT else 0
 
 
 def _strides(operand: int, rank: int) -> tuple[Arg, ...]:

@@ -71,14 +71,6 @@ constexpr std::size_t kBlockK = 1024;
 // Distance of the rows of a buffer of sums: the most vectors of a strip, and one for its groups of four.
 constexpr std::size_t kSums = 4 * kLanes;
 
-template <std::size_t... L>
-SOFIE_INLINE inline f32v shuffle(f32v a, f32v b, std::index_sequence<L...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, static_cast<int>(L)...);
-#else
-  return __builtin_shuffle(a, b, i32v{static_cast<std::int32_t>(L)...});
-#endif
-}
 // Element S of every group of four lanes, in all four.
 template <std::size_t S, std::size_t... L>
 SOFIE_INLINE inline f32v spread(f32v v, std::index_sequence<L...>) {
@@ -137,6 +129,12 @@ struct Strip {
   std::size_t step;
 };
 
+// A left-hand side: a[i][k] is a[i * row + k * step]. Groups of four columns need a step of 1.
+struct LeftSide {
+  const float* a;
+  std::size_t row, step;
+};
+
 // Where the sums of a strip go, and what becomes of them on the way: max(sum + bias, least).
 struct Target {
   float* c;
@@ -187,7 +185,7 @@ struct Tile {
   // Adds the products of the next element of the rows of a, which is element S of the groups of four in x,
   // and of the next row of B.
   template <std::size_t S>
-  SOFIE_INLINE void add(const float*& a, std::size_t lda, const f32v* x, Strip& b) {
+  SOFIE_INLINE void add(LeftSide& left, const f32v* x, Strip& b) {
     if constexpr (V > 0) {
       f32v y[V];
       SOFIE_UNROLL
@@ -197,12 +195,12 @@ struct Tile {
       b.first += b.step;
       SOFIE_UNROLL
       for (std::size_t r = 0; r < R; ++r) {
-        const f32v s = broadcast(a[r * lda]);
+        const f32v s = broadcast(left.a[r * left.row]);
         SOFIE_UNROLL
         for (std::size_t v = 0; v < V; ++v) whole[r][v] = fma(s, y[v], whole[r][v]);
       }
     }
-    ++a;
+    left.a += left.step;
     if constexpr (Q > 0) {
       f32v y[Q];
       SOFIE_UNROLL
@@ -216,7 +214,7 @@ struct Tile {
       }
       // Hidden from the compiler: it would give each element of four steps an address of its own, and run out
       // of registers for them.
-      asm("" : "+r"(a), "+r"(b.first), "+r"(b.last));
+      asm("" : "+r"(left.a), "+r"(b.first), "+r"(b.last));
     }
   }
 
@@ -255,29 +253,29 @@ struct Tile {
 // The next k steps of the sums of R rows and a strip, from 0 or from where the sums before stopped.
 // Not a template over the epilogue: there are only a handful of these in a program.
 template <std::size_t R, std::size_t V, std::size_t Q>
-SOFIE_NOINLINE void gemm_tile(std::size_t k, const float* a, std::size_t lda, Strip b, const float* sums,
-                              const Target& to) {
+SOFIE_NOINLINE void gemm_tile(std::size_t k, LeftSide left, Strip b, const float* sums, const Target& to) {
   using T = Tile<R, V, Q>;
   T tile(sums);
+  if constexpr (Q > 0) left.step = 1;
   f32v x[T::G + 1];
   if constexpr (Q == 0) {
-    for (std::size_t i = 0; i < k; ++i) tile.template add<0>(a, lda, x, b);
+    for (std::size_t i = 0; i < k; ++i) tile.template add<0>(left, x, b);
   } else {
     std::size_t i = 0;
     for (; i + 4 <= k; i += 4) {
       SOFIE_UNROLL
-      for (std::size_t g = 0; g < T::G; ++g) x[g] = load_quads(T::rows(a, lda, g), fixed<4>{});
-      tile.template add<0>(a, lda, x, b);
-      tile.template add<1>(a, lda, x, b);
-      tile.template add<2>(a, lda, x, b);
-      tile.template add<3>(a, lda, x, b);
+      for (std::size_t g = 0; g < T::G; ++g) x[g] = load_quads(T::rows(left.a, left.row, g), fixed<4>{});
+      tile.template add<0>(left, x, b);
+      tile.template add<1>(left, x, b);
+      tile.template add<2>(left, x, b);
+      tile.template add<3>(left, x, b);
     }
     if (i < k) {
       SOFIE_UNROLL
-      for (std::size_t g = 0; g < T::G; ++g) x[g] = load_quads(T::rows(a, lda, g), k - i);
-      tile.template add<0>(a, lda, x, b);
-      if (i + 1 < k) tile.template add<1>(a, lda, x, b);
-      if (i + 2 < k) tile.template add<2>(a, lda, x, b);
+      for (std::size_t g = 0; g < T::G; ++g) x[g] = load_quads(T::rows(left.a, left.row, g), k - i);
+      tile.template add<0>(left, x, b);
+      if (i + 1 < k) tile.template add<1>(left, x, b);
+      if (i + 2 < k) tile.template add<2>(left, x, b);
     }
   }
   tile.finish(to, std::make_index_sequence<R>{});
@@ -295,13 +293,13 @@ constexpr std::size_t next_rows(std::size_t left) {
 
 // The next tile: returns how many rows it had.
 template <std::size_t V, std::size_t Q>
-SOFIE_NOINLINE std::size_t gemm_rows(std::size_t left, std::size_t k, const float* a, std::size_t lda,
+SOFIE_NOINLINE std::size_t gemm_rows(std::size_t rows_left, std::size_t k, const LeftSide& left,
                                      const Strip& b, const float* sums, const Target& to) {
   constexpr std::size_t R = tile_rows<V, Q>();
-  const std::size_t rows = next_rows<V, Q>(left);
+  const std::size_t rows = next_rows<V, Q>(rows_left);
   const auto run = [&](auto r) SOFIE_INLINE {
     constexpr std::size_t kRows = decltype(r)::value;
-    if constexpr (kRows <= R) gemm_tile<kRows, V, Q>(k, a, lda, b, sums, to);
+    if constexpr (kRows <= R) gemm_tile<kRows, V, Q>(k, left, b, sums, to);
   };
   switch (rows) {
     case 1:
@@ -333,13 +331,13 @@ SOFIE_NOINLINE std::size_t gemm_rows(std::size_t left, std::size_t k, const floa
 
 // sums[0 .. P panels) = a[0 .. k) * B: one row.
 template <std::size_t P>
-SOFIE_NOINLINE void gemm_row(std::size_t k, const float* a, const float* b, float* sums) {
+SOFIE_NOINLINE void gemm_row(std::size_t k, const float* a, std::size_t step, const float* b, float* sums) {
   const std::size_t panel = k * kPanel;
   f32v acc[P * kPanelVectors];
   SOFIE_UNROLL
   for (std::size_t v = 0; v < P * kPanelVectors; ++v) acc[v] = f32v{};
-  for (std::size_t i = 0; i < k; ++i, b += kPanel) {
-    const f32v s = broadcast(a[i]);
+  for (std::size_t i = 0; i < k; ++i, a += step, b += kPanel) {
+    const f32v s = broadcast(*a);
     SOFIE_UNROLL
     for (std::size_t v = 0; v < P * kPanelVectors; ++v) {
       acc[v] = fma(s, load(b + v / kPanelVectors * panel, Full{v % kPanelVectors * kLanes}), acc[v]);
@@ -350,14 +348,14 @@ SOFIE_NOINLINE void gemm_row(std::size_t k, const float* a, const float* b, floa
 }
 
 // The sums of the next panels of one row: returns how many.
-SOFIE_NOINLINE inline std::size_t gemm_panels(std::size_t left, std::size_t k, const float* a, const float* b,
-                                              float* sums) {
+SOFIE_NOINLINE inline std::size_t gemm_panels(std::size_t left, std::size_t k, const float* a,
+                                              std::size_t step, const float* b, float* sums) {
   // Groups as equal as possible: one short of sums would wait for its own latency.
   const std::size_t count = left <= kRowPanels ? left : left < 2 * kRowPanels ? (left + 1) / 2 : kRowPanels;
-  if (count == 1) gemm_row<1>(k, a, b, sums);
-  if (count == 2) gemm_row<2>(k, a, b, sums);
+  if (count == 1) gemm_row<1>(k, a, step, b, sums);
+  if (count == 2) gemm_row<2>(k, a, step, b, sums);
   if constexpr (kRowPanels > 2) {
-    if (count == 3) gemm_row<3>(k, a, b, sums);
+    if (count == 3) gemm_row<3>(k, a, step, b, sums);
   }
   return count;
 }
@@ -413,14 +411,14 @@ Target target(float* c, std::size_t ldc, std::size_t columns, std::size_t column
 }
 
 template <class N, class E>
-inline void gemm_float(std::size_t m, N n, std::size_t k, const float* a, std::size_t lda,
-                       const RightSide& right, float* c, std::size_t ldc, E& epilogue) {
+inline void gemm_float(std::size_t m, N n, std::size_t k, const LeftSide& left, const RightSide& right,
+                       float* c, std::size_t ldc, E& epilogue) {
   static_assert(kRowPanels * kPanel <= kBlockRows * kSums, "room for a row");
   alignas(64) float sums[(kBlockRows + kSpareRows) * kSums];
   if (m == 1 && right.packed_from == 0) {
     for (std::size_t column = 0, next; column < n; column = next) {
-      const std::size_t left = (n - column + kPanel - 1) / kPanel;
-      next = column + kPanel * gemm_panels(left, k, a, right.panel(column, k), sums);
+      const std::size_t panels = (n - column + kPanel - 1) / kPanel;
+      next = column + kPanel * gemm_panels(panels, k, left.a, left.step, right.panel(column, k), sums);
       gemm_finish(1, 0, column, next, n, sums, c, ldc, epilogue);
     }
     return;
@@ -442,8 +440,8 @@ inline void gemm_float(std::size_t m, N n, std::size_t k, const float* a, std::s
           if constexpr (is_simple<E>) {
             if (last) to = target(c + (i + r) * ldc + column, ldc, columns, column, epilogue);
           }
-          count = gemm_rows<V, Q>(rows - r, steps, a + (i + r) * lda + done, lda, b,
-                                  done == 0 ? nullptr : partial, to);
+          const LeftSide at{left.a + (i + r) * left.row + done * left.step, left.row, left.step};
+          count = gemm_rows<V, Q>(rows - r, steps, at, b, done == 0 ? nullptr : partial, to);
           if (!is_simple<E> && last) {
             gemm_finish(count, i + r, column, end, n, partial, c, ldc, epilogue);
           }
@@ -479,13 +477,14 @@ template <class M, class N, class K, class T, class E>
 void gemm(M m, N n, K k, const T* a, std::size_t lda, const same<T>* packed_b, same<T>* c, std::size_t ldc,
           E epilogue) {
   if constexpr (std::is_same<T, float>::value) {
-    detail::gemm_float(m, n, k, a, lda, {nullptr, 0, 0, packed_b}, c, ldc, epilogue);
+    detail::gemm_float(m, n, k, {a, lda, 1}, {nullptr, 0, 0, packed_b}, c, ldc, epilogue);
   } else {
     for (std::size_t i = 0; i < m; ++i) {
       for (std::size_t j = 0; j < n; ++j) {
-        const T* b = packed_b + j / kPanel * kPanel * k + j % kPanel;
         T sum = T(0);
-        for (std::size_t l = 0; l < k; ++l) sum = fma(a[i * lda + l], b[l * kPanel], sum);
+        for (std::size_t l = 0; l < k; ++l) {
+          sum = fma(a[i * lda + l], packed_b[(j / kPanel * k + l) * kPanel + j % kPanel], sum);
+        }
         store(c + i * ldc, Scalar{j}, epilogue(sum, i, Scalar{j}));
       }
     }

@@ -13,29 +13,30 @@
 namespace sofie {
 inline namespace SOFIE_ISA {
 
-/// Elements of workspace that matmul needs: B packed, and A copied if its rows are not contiguous.
-constexpr std::size_t matmul_workspace(std::size_t m, std::size_t n, std::size_t k, std::size_t a_sk) {
-  return packed_size(n, k) + (a_sk == 1 ? 0 : m * k);
-}
+/// Elements of workspace that matmul needs, for the packed right-hand side.
+constexpr std::size_t matmul_workspace(std::size_t n, std::size_t k) { return packed_size(n, k); }
 
 namespace detail {
+// A right-hand side whose rows are contiguous is read where it lies if there are at most so many rows on the
+// left; packing pays where it is read often.
+constexpr std::size_t kDirectRows = 28;
+
 // B[k][n] with strides to panels.
 SOFIE_NOINLINE inline void pack_panels(std::size_t n, std::size_t k, const float* b, std::size_t b_sk,
                                        std::size_t b_sn, float* packed) {
   for (std::size_t p = 0; p < n; p += kPanel, packed += k * kPanel) {
     const std::size_t width = n - p < kPanel ? n - p : kPanel;
-    copy_matrix(k, width, b + p * b_sn, b_sk, b_sn, packed, kPanel);
-    if (width == kPanel) continue;
-    for (std::size_t l = 0; l < k; ++l) {
-      for (std::size_t j = width; j < kPanel; ++j) packed[l * kPanel + j] = 0.f;
+    if (width < kPanel) {
+      for (std::size_t i = 0; i < k * kPanel; ++i) packed[i] = 0.f;
     }
+    copy_matrix(k, width, b + p * b_sn, b_sk, b_sn, packed, kPanel);
   }
 }
 }  // namespace detail
 
 /// Batched product of two run-time operands: c[b0][b1][m][n] (contiguous) = epilogue(sum_k a * b, batch, i,
 /// j) with batch = i0 * b1 + i1. All strides are in elements; 0 broadcasts.
-/// @param workspace matmul_workspace(m, n, k, a_sk) elements, overwritten.
+/// @param workspace matmul_workspace(n, k) elements, overwritten.
 template <class B0, class B1, class M, class N, class K, class T, class E>
 void matmul(B0 b0, B1 b1, M m, N n, K k, const T* a, std::size_t a_s0, std::size_t a_s1, std::size_t a_sm,
             std::size_t a_sk, const same<T>* b, std::size_t b_s0, std::size_t b_s1, std::size_t b_sk,
@@ -48,26 +49,31 @@ void matmul(B0 b0, B1 b1, M m, N n, K k, const T* a, std::size_t a_s0, std::size
       const T* x = a + i0 * a_s0 + i1 * a_s1;
       const T* y = b + i0 * b_s0 + i1 * b_s1;
       T* z = c + batch * rows * columns;
-      auto finish = [&](auto acc, std::size_t i, auto j) SOFIE_INLINE { return epilogue(acc, batch, i, j); };
-      if constexpr (std::is_same<T, float>::value) {
-        std::size_t lda = a_sm;
-        if (a_sk != 1) {
-          float* copy = workspace + packed_size(columns, depth);
-          detail::copy_matrix(rows, depth, x, a_sm, a_sk, copy, depth);
-          x = copy;
-          lda = depth;
+      auto finish = [&] {
+        if constexpr (std::is_same<E, Identity>::value) {
+          return epilogue;
+        } else {
+          return [&epilogue, batch](auto acc, std::size_t i, auto j)
+                     SOFIE_INLINE { return epilogue(acc, batch, i, j); };
         }
-        // Packing pays when B is read often.
-        if (b_sn == 1 && rows <= 2 * detail::kTileRows) {
+      }();
+      if constexpr (std::is_same<T, float>::value) {
+        const detail::LeftSide left{x, a_sm, a_sk};
+        if (b_sn == 1 && rows <= detail::kDirectRows) {
           const std::size_t tail = columns / detail::kTileCols * detail::kTileCols;
           detail::pack_panels(columns - tail, depth, y + tail, b_sk, b_sn, workspace);
-          detail::gemm_float(rows, columns, depth, x, lda, {y, b_sk, tail, workspace}, z, columns, finish);
+          detail::gemm_float(rows, columns, depth, left, {y, b_sk, tail, workspace}, z, columns, finish);
+          continue;
+        }
+        if (y != packed) {
+          detail::pack_panels(columns, depth, y, b_sk, b_sn, workspace);
+          packed = y;
+        }
+        const detail::RightSide right{nullptr, 0, 0, workspace};
+        if (a_sk == 1) {
+          detail::gemm_float(rows, n, depth, left, right, z, columns, finish);
         } else {
-          if (y != packed) {
-            detail::pack_panels(columns, depth, y, b_sk, b_sn, workspace);
-            packed = y;
-          }
-          gemm(m, n, k, x, lda, workspace, z, columns, finish);
+          detail::gemm_float(rows, columns, depth, left, right, z, columns, finish);
         }
       } else {
         for (std::size_t i = 0; i < rows; ++i) {

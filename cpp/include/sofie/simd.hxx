@@ -502,14 +502,19 @@ SOFIE_INLINE inline void map(N n, F&& body) {
 }
 
 namespace detail {
+// The lanes of a and b (numbered behind those of a) with these numbers.
+template <std::size_t... L>
+SOFIE_INLINE inline f32v shuffle(f32v a, f32v b, std::index_sequence<L...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, static_cast<int>(L)...);
+#else
+  return __builtin_shuffle(a, b, i32v{static_cast<std::int32_t>(L)...});
+#endif
+}
 // Lane l of the result is lane l ^ Distance.
 template <std::size_t Distance, std::size_t... L>
 SOFIE_INLINE inline f32v swap_lanes(f32v v, std::index_sequence<L...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(v, v, (L ^ Distance)...);
-#else
-  return __builtin_shuffle(v, i32v{(L ^ Distance)...});
-#endif
+  return shuffle(v, v, std::index_sequence<(L ^ Distance)...>{});
 }
 template <std::size_t Distance = kLanes / 2, class Op>
 SOFIE_INLINE inline float fold(f32v v, Op op) {
