@@ -13,8 +13,10 @@ from compiled import Compiled
 from onnx import ModelProto, TensorProto, helper
 from onnx_models import assert_same, by_runtime, imported, model, node, random, tensor, value
 
+from sofie_root.lowering.schedule import schedule
 from sofie_root.model import Model
 from sofie_root.passes import optimise
+from sofie_root.program.program import Kernel
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ def _interaction() -> ModelProto:
     )
 
 
-def _residual() -> ModelProto:
-    """1x1 convolutions next to one with a window: channels stay first."""
+def _residual(channels: int = 4) -> ModelProto:
+    """1x1 convolutions next to one with a window: few channels stay first."""
     return model(
         [
             node("Conv", ["x", "w1"], ["a"], name="pointwise"),
@@ -90,7 +92,10 @@ def _residual() -> ModelProto:
         ],
         [value("x", ["N", 3, 6, 7])],
         ["y"],
-        [tensor("w1", random((4, 3, 1, 1))), tensor("w3", random((4, 4, 3, 3)))],
+        [
+            tensor("w1", random((channels, 3, 1, 1))),
+            tensor("w3", random((channels, channels, 3, 3))),
+        ],
     )
 
 
@@ -261,6 +266,14 @@ def test_channels_stay_first_beside_a_window() -> None:
     refusals = {r.node: r.reason for report in reports for r in report.refusals}
     assert any("channels stay first" in reason for reason in refusals.values())
     assert [n.op.name for n in graph.nodes].count("Conv") == 2
+
+
+def test_many_channels_are_last_beside_a_window() -> None:
+    graph, _ = optimise(imported(_residual(16)))
+    assert [n.op.name for n in graph.nodes].count("MatMul") == 1
+    names = [s.spec.name for s in schedule(graph).steps if isinstance(s, Kernel)]
+    assert names[0] == "gemm"
+    assert names[1] in ("conv_channels_last", "winograd")
 
 
 def test_selection_matrices_become_gathers() -> None:

@@ -1,5 +1,6 @@
-// conv_channels_last and the pools with the channels last against direct loops in double.
+// conv_channels_last, conv_depthwise and the pools with the channels last against direct loops in double.
 #include <sofie/conv_channels_last.hxx>
+#include <sofie/conv_depthwise.hxx>
 #include <sofie/pool.hxx>
 
 #include "check.hpp"
@@ -92,6 +93,30 @@ void test(bool first) {
 }
 
 template <class P>
+void test_depthwise() {
+  constexpr std::size_t N = 2, C = P::C;
+  const Sizes<P> s;
+  const auto x = check::random<float>(N * C * s.in_plane, 5), w = check::random<float>(C * s.taps, 5),
+             add = check::random<float>(N * C * s.out_plane, 5);
+  std::vector<float> y(add.size(), 99);
+  sofie::conv_depthwise<P>(N, P::in, x.data(), w.data(), y.data(),
+                           [&](auto acc, std::size_t i, auto c)
+                               SOFIE_INLINE { return acc + sofie::load(&add[i * C], c); });
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    double sum = double(add[i]), size = 1;
+    for (std::size_t t = 0; t < s.taps; ++t) {
+      const std::size_t from = s.from(i / C % s.out_plane, t);
+      if (from == s.in_plane) continue;
+      const double term =
+          double(w[t * C + i % C]) * double(x[(i / C / s.out_plane * s.in_plane + from) * C + i % C]);
+      sum += term, size += std::abs(term);
+    }
+    if (!check::close(double(y[i]), sum, 1e-6 * size))
+      check::fail("conv_depthwise rank %zu C %zu [%zu]: %g, want %g", P::rank, C, i, double(y[i]), sum);
+  }
+}
+
+template <class P>
 void test_pools() {
   using T = Traits<P, true>;
   const Sizes<P> s;
@@ -143,6 +168,7 @@ void all() {
     test<P, true>(true);
     test<P, false>(true);
   }
+  test_depthwise<P>();
   test_pools<P>();
 }
 
@@ -152,6 +178,7 @@ int main() {
   all<Image<5, 48, 2, 3, 2, 1, 1, 0, 0>>();
   all<Image<16, 4, 8, 14, 3, 1, 2, 2, 0>>();
   all<Image<4, 40, 11, 15, 1, 2, 1, 0, 0>>();
+  all<Image<35, 5, 6, 13, 3, 1, 1, 1, 1>>();
   all<Image<7, 20, 4, 29, 3, 1, 3, 0, 4>>();
   all<Line<3, 17, 40, 3, 1, 2>>();
   all<Line<6, 32, 9, 4, 2, 0>>();

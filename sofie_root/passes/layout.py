@@ -2,7 +2,7 @@
 
 Written as one, its result has the channels innermost, and the loops around it (activations, gathers,
 concatenations, means over neighbours) follow: reads are contiguous along the channels, whatever picks
-the points. Beside convolutions that look at neighbouring points, which keep the channels first, the
+the points. Beside operators that keep the channels first, such as convolutions that give few channels, the
 transposition would cost more than it gains.
 """
 
@@ -22,8 +22,6 @@ WALLS = frozenset(("Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "TopK", "If
 CHANNELS_FIRST = frozenset(
     (
         "ConvTranspose",
-        "MaxPool",
-        "AveragePool",
         "LpPool",
         "Resize",
         "LRN",
@@ -32,6 +30,8 @@ CHANNELS_FIRST = frozenset(
     )
 )
 """Operators whose kernels want the channels first."""
+FEW_CHANNELS = 16
+"""A convolution with a window that gives fewer channels than fill a vector keeps them first."""
 
 
 def pointwise_conv_to_matmul(graph: Graph) -> PassResult:
@@ -48,7 +48,7 @@ def pointwise_conv_to_matmul(graph: Graph) -> PassResult:
         if not _is_pointwise(node, sweep):
             sweep.keep(node)
             continue
-        wall = _channels_first_neighbour(original, graph, readers, producers)
+        wall = _channels_first_neighbour(original, sweep, readers, producers)
         if wall is not None:
             sweep.refuse(node, f"channels stay first: {wall.op.name} {wall.name!r} is near")
             sweep.keep(node)
@@ -78,7 +78,7 @@ def _is_pointwise(node: Node, sweep: Sweep) -> bool:
 
 
 def _channels_first_neighbour(
-    start: Node, graph: Graph, readers: dict[str, list[Node]], producers: dict[str, Node]
+    start: Node, sweep: Sweep, readers: dict[str, list[Node]], producers: dict[str, Node]
 ) -> Node | None:
     """An operator that wants channels first, reached through operators that do not care."""
     seen = {start.outputs}
@@ -88,19 +88,23 @@ def _channels_first_neighbour(
         if node.outputs in seen:
             continue
         seen.add(node.outputs)
-        if node.op.name in CHANNELS_FIRST or _has_window(node, graph):
+        if node.op.name in CHANNELS_FIRST or _keeps_channels_first(node, sweep):
             return node
         if node.op.name not in WALLS:
             waiting += _around(node, readers, producers)
     return None
 
 
-def _has_window(node: Node, graph: Graph) -> bool:
-    """Whether a convolution reads more than one point, or channels in groups."""
+def _keeps_channels_first(node: Node, sweep: Sweep) -> bool:
+    """Whether a convolution that reads more than one point, or channels in groups, keeps them first."""
     if node.op.name != "Conv":
         return False
-    window = graph.types[str(node.inputs[1])].shape[2:]
-    return any(k != 1 for k in window) or node.op.attributes()["group"] != 1
+    weights = sweep.type(str(node.inputs[1])).shape
+    outputs, groups = weights[0], node.op.attributes()["group"]
+    if groups != 1:
+        return not outputs == groups == weights[1] * groups
+    few = not isinstance(outputs, int) or outputs < FEW_CHANNELS
+    return any(k != 1 for k in weights[2:]) and (few or sweep.array(node.inputs[1]) is None)
 
 
 def _around(
