@@ -263,6 +263,15 @@ def _recurrent(t: Table) -> None:
                 name, x, w, r, bias, constants=(1, 2, 3), outputs=outputs, tolerance=tolerance,
                 input_forget=1, **shared,
             )  # fmt: skip
+    # Units that do not fill a panel, and weights of several strips.
+    for hidden, constants in product((1, 17, 50, 100), ((1, 2, 3), (3,))):
+        for name, count in gates.items():
+            w, r = (real(1, count * hidden, n, low=-0.2, high=0.2) for n in (3, hidden))
+            t.row(
+                name, real(3, 2, 3), w, r, real(1, 2 * count * hidden), constants=constants,
+                outputs=2, tolerance=1e-4, hidden_size=hidden, direction="reverse",
+                static=constants == (3,),
+            )  # fmt: skip
     w, r = real(1, 6, 5, low=-0.6, high=0.6), real(1, 6, 6, low=-0.4, high=0.4)
     x = real(4, 3, 5, low=-1, high=1)
     for activation in (*ACTIVATIONS, *NUMBERED_ACTIVATIONS):

@@ -18,9 +18,9 @@ struct Cell {
 
 template <class P>
 void recurrent(std::size_t seq, std::size_t batch) {
-  std::vector<float> x(seq * batch * P::I, .1f), w(sofie::packed_size(4 * P::H, P::I), .01f),
-      r(sofie::packed_size(4 * P::H, P::H), .01f), b(8 * P::H), y(seq * batch * P::H),
-      work(sofie::recurrent_workspace(4, seq, batch, P::H));
+  constexpr std::size_t columns = sofie::gate_columns(4, P::H);
+  std::vector<float> x(seq * batch * P::I, .1f), w(columns * P::I, .01f), r(columns * P::H, .01f),
+      b(2 * columns), y(seq * batch * P::H), work(sofie::recurrent_workspace(columns, seq, batch, P::H));
   char name[64];
   std::snprintf(name, sizeof name, "GRU  %zu -> %zu, %zu steps, batch %zu", P::I, P::H, seq, batch);
   bench::time(name, 6. * double(seq * batch * (P::I + P::H) * P::H), [&] {

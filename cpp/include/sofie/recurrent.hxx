@@ -254,16 +254,14 @@ struct Recurrence {
 //              g (, h)
 //   seq, batch extents
 //   x          input, x[t * x_time + b * x_batch + i]
-//   lens       null, or the number of valid steps of each batch entry. Later ones give Y = 0; the state
-//   stays. w          W^T [I][N], its N = gate_columns(G, H) columns in the order of detail::each_unit,
-//   packed like
-//              the right-hand side of gemm
+//   lens       null, or the number of valid steps of each batch entry; later ones give Y = 0, the state stays
+//   w          W^T [I][N]: N = gate_columns(G, H) columns in the order of detail::each_unit, packed for gemm
 //   r          R^T [H][N], its columns in the same order, packed in Strips
 //   bias       [N]: Wb + Rb in the same order, never null
 //   h0         initial state [batch][H], or null for 0
 //   y          null, or all states: y[t * y_time + b * y_batch + i]
 //   y_h        null, or the last state [batch][H]
-//   workspace  recurrent_workspace(N, seq, batch, H) elements, 64-byte aligned
+//   workspace  recurrent_workspace(N, seq, batch, H) elements
 
 /// h' = f(x W + h R + bias). G = 1.
 template <class P, class T>

@@ -38,14 +38,14 @@ struct Strips {
 
 namespace detail {
 
-// Vectors of sums that fit into the registers beside the operands.
+// Vectors of sums that fit into the registers beside the operands; states of a batch in one tile; and those
+// for which a pair of strips is kept in the caches.
 #if defined(SOFIE_ISA_AVX512)
-constexpr std::size_t kStateSums = 24;
+constexpr std::size_t kStateSums = 24, kStateRows = 6;
 #else
-constexpr std::size_t kStateSums = 12;
+constexpr std::size_t kStateSums = 12, kStateRows = 4;
 #endif
-// States of a batch in one tile, and those for which a pair of strips is kept in the caches.
-constexpr std::size_t kStateRows = 4, kStateBlock = 16 * kStateRows;
+constexpr std::size_t kStateBlock = 16 * kStateRows;
 
 // Bytes of the L1 cache that weights can be expected to keep from one step to the next (of 32 to 48 kB), and
 // those up to which it pays to keep a part of them.
@@ -161,10 +161,15 @@ inline void state_strips(const StateProduct& p, std::size_t rows, const float* w
   constexpr std::size_t first = All::first(S), one = All::width(S), two = last ? 0 : All::width(S + 1);
   const float *a = w + first * p.k, *b = a + one * p.k;
   std::size_t row = 0;
-  for (; row + kStateRows <= rows; row += kStateRows) {
-    state_strip<kStateRows, C, one / kLanes, Far>(p, row, first, a, one);
-    if constexpr (!last) state_strip<kStateRows, C, two / kLanes, Far>(p, row, first + one, b, two);
-  }
+  const auto tiles = [&](auto r) SOFIE_INLINE {
+    constexpr std::size_t R = decltype(r)::value;
+    for (; row + R <= rows; row += R) {
+      state_strip<R, C, one / kLanes, Far>(p, row, first, a, one);
+      if constexpr (!last) state_strip<R, C, two / kLanes, Far>(p, row, first + one, b, two);
+    }
+  };
+  tiles(fixed<kStateRows>{});
+  tiles(fixed<2>{});
   for (; row < rows; ++row) {
     if constexpr (C * (one + two) / kLanes <= kStateSums) {
       state_tile<1, C, one / kLanes, two / kLanes, Far>(p, row, first, a, one, b, two);
