@@ -392,6 +392,8 @@ class Importer:
         types = self.graph.types
         if all(types[o].value is not None for o in node.outputs if o is not None):
             return False
+        if node.op.name == "DequantizeLinear" and types[str(node.outputs[0])].rank > 1:
+            return False  # weights, which a pass may rather multiply as the bytes they are
         constants: dict[str, Array] = {}
         for name in (i for i in node.inputs if i is not None):
             array = self.graph.constants.get(name)

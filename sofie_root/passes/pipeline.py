@@ -12,12 +12,14 @@ from .fold import fold_constants, propagate_shapes
 from .layout import pointwise_conv_to_matmul
 from .linear import fold_affine, matmul_add_to_gemm
 from .prune import merge_common, remove_dead
+from .quantized import dequantized_products_to_integers
 from .rewrite import Change, PassResult
 from .simplify import merge_pairs, remove_no_ops
 from .sparse import sparse_product_to_gather
 
 PASSES: tuple[Callable[[Graph], PassResult], ...] = (
     propagate_shapes,
+    dequantized_products_to_integers,
     fold_constants,
     remove_no_ops,
     merge_pairs,
