@@ -35,7 +35,9 @@ def test_matrices(m: int, r: int) -> None:
 @pytest.mark.parametrize("outputs", [1, 16, 17, 32, 40, 64, 70])
 def test_packed_weights(outputs: int) -> None:
     w = np.random.default_rng(0).normal(size=(outputs, 3, 3, 3)).astype(np.float32)
-    u = winograd.unpack(winograd.pack(w, (2, 2)), outputs, 3, 16)
+    plain = winograd.unpack(winograd.pack(w, (2, 2), transformed=False), outputs, (3, 9))
+    np.testing.assert_array_equal(plain.transpose(2, 0, 1), w.reshape(outputs, 3, 9))
+    u = winograd.unpack(winograd.pack(w, (2, 2)), outputs, (16, 3))
     g = winograd.transforms(2, 3)[1]
     expected = np.einsum("ia,jb,ocab->ijco", g, g, w).reshape(16, 3, outputs)
     np.testing.assert_allclose(u, expected, rtol=1e-6, atol=1e-6)
@@ -86,26 +88,40 @@ def always(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def _model(case: Case, tile: tuple[int, ...], symbolic: bool, always: pytest.MonkeyPatch) -> Model:
+def _model(
+    case: Case,
+    tile: tuple[int, ...],
+    symbolic: bool,
+    always: pytest.MonkeyPatch,
+    transformed: bool = True,
+) -> Model:
     """The model, scheduled with this tile (which it remembers)."""
     model = Model(from_proto(case.model(symbolic)))
     with always.context() as forced:
         forced.setattr(winograd, "tiles", lambda _: [tile])
+        forced.setattr(winograd, "_stores_transformed", lambda *_: transformed)
         kernels = [s for s in model.schedule.steps if isinstance(s, Kernel)]
     assert [k.spec.name for k in kernels] == ["winograd"]
     assert kernels[0].trait("tile") == tile
     return model
 
 
+@pytest.mark.parametrize("transformed", [True, False])
 @pytest.mark.parametrize(("case", "tile"), _cases(), ids=str)
-def test_reference(case: Case, tile: tuple[int, ...], always: pytest.MonkeyPatch) -> None:
+def test_reference(
+    case: Case, tile: tuple[int, ...], transformed: bool, always: pytest.MonkeyPatch
+) -> None:
     always.setattr(winograd, "tiles", lambda _: [tile])
+    always.setattr(winograd, "_stores_transformed", lambda *_: transformed)
     case.check(list(evaluate(from_proto(case.model()), case.feeds).values()), "interpreted")
 
 
 def test_generated_code(tmp_path: Path, always: pytest.MonkeyPatch) -> None:
     cases = _cases()
-    models = [_model(case, tile, k % 3 == 0, always) for k, (case, tile) in enumerate(cases)]
+    models = [
+        _model(case, tile, k % 3 == 0, always, transformed=k % 4 > 1)
+        for k, (case, tile) in enumerate(cases)
+    ]
     library = Compiled(models, tmp_path)
     for k, (case, _) in enumerate(cases):
         case.check(list(library.run(k, case.feeds).values()), "generated")

@@ -14,6 +14,10 @@ kernel  tile     products / output   error
 5x5     4x4      4      (of 25)      5e-6
 ======  =======  ==================  =====
 
+Transformed weights are larger than the weights, so that few tiles and many channels are bound by fetching
+them; beyond ``LARGE`` they are stored as they are, and transformed block by block on their way, provided
+that one block of tiles is all there is.
+
 An infinity or NaN reaches all outputs of the tiles that see it, not only those whose window it is in.
 
 Sources: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016;
@@ -53,8 +57,15 @@ TILES = (2, 4)
 CACHE = 1 << 17
 """Floats of transformed tiles and products at a time: half of a second-level cache of 1 MB."""
 
+WEIGHTS = 1 << 16
+"""Floats of weights that are transformed at a time on their way: ``winograd_channels``."""
+
 TRANSFORM = 11
 """Time to transform one value there or back, in multiply-adds of a matrix product."""
+WEIGHT = 6
+"""Time to transform one weight on its way, in multiply-adds of a matrix product."""
+LARGE = 1 << 21
+"""Transformed weights that are not stored, as long as one block of tiles reads them."""
 STREAM = 12
 """Time to fetch one weight from behind the caches, in multiply-adds of a matrix product."""
 
@@ -81,10 +92,20 @@ def cost(
     """
     positions = _positions(kernel, tile)
     count = int(np.prod([-(-d // m) for d, m in zip(out, tile, strict=True)]))
-    padded = -(-outputs // ROW) * ROW
-    weights = positions * channels * padded
-    transformed = positions * count * (-(-channels // ROW) * ROW + padded)
-    return max(weights * count, weights * STREAM) + transformed * TRANSFORM
+    weights, padded = channels * _padded(outputs), _padded(channels) + _padded(outputs)
+    total = positions * (weights * count + padded * count * TRANSFORM)
+    if _stores_transformed(weights * positions, count, _block(channels, positions)):
+        return max(total, weights * positions * STREAM)
+    return total + weights * positions * WEIGHT
+
+
+def _padded(channels: int) -> int:
+    return -(-channels // ROW) * ROW
+
+
+def _stores_transformed(size: int, count: Dim, block: int) -> bool:
+    """Whether weights of this size when transformed are stored so, for a number of tiles."""
+    return size <= LARGE or not isinstance(count, int) or count > block
 
 
 def winograd(
@@ -113,7 +134,11 @@ def winograd(
     assert tile in tiles(kernel), (kernel, tile)
     assert max(*slid["stride"], *slid["dilation"]) == 1, window
     outputs, channels = w.shape[:2]
-    block = _block(channels, _positions(kernel, tile))
+    positions = _positions(kernel, tile)
+    block = _block(channels, positions)
+    count = x.shape[0] * product(ceildiv(d, m) for d, m in zip(out, tile, strict=True))
+    size = positions * channels * _padded(outputs)
+    transformed = _stores_transformed(size, count, block)
     traits: Traits = (
         ("rank", len(kernel)),
         ("C", channels),
@@ -123,9 +148,9 @@ def winograd(
         ("pad_begin", slid["pad_begin"]),
         ("pad_end", slid["pad_end"]),
         ("block", block),
+        ("transformed", transformed),
     )
-    count = x.shape[0] * product(ceildiv(d, m) for d, m in zip(out, tile, strict=True))
-    packed = b.constant(pack(w, tile), f"{name}.winograd")
+    packed = b.constant(pack(w, tile, transformed), f"{name}.winograd")
     (y,) = b.kernel(
         _winograd(x.rank),
         (
@@ -144,25 +169,33 @@ def winograd(
     return y
 
 
-def pack(w: Array, tile: Sequence[int]) -> Array:
-    """Weights ``[O, C, *k]`` as ``G g G^T``: blocks ``[positions, C, 32]`` one after another.
+def pack(w: Array, tile: Sequence[int], transformed: bool = True) -> Array:
+    """Weights ``[O, C, *k]`` in blocks of 32 outputs one after another.
 
-    The last block is 16 wide where that is enough for the rest of the outputs.
+    Transformed, G g G^T, a block is ``[positions, C, 32]``, else ``[C, taps, 32]``. The last block is
+    16 wide where that is enough for the rest of the outputs.
     """
     outputs, channels, *kernel = w.shape
     u = w.astype(np.float64)
-    for m, r in zip(tile, kernel, strict=True):
-        u = np.tensordot(u, transforms(m, r)[1], (2, 1))  # the axis of r goes, that of n comes last
-    u = u.reshape(outputs, channels, -1).transpose(2, 1, 0)
+    if transformed:
+        for m, r in zip(tile, kernel, strict=True):
+            u = np.tensordot(u, transforms(m, r)[1], (2, 1))  # axis r goes, axis n comes last
+    u = u.reshape(outputs, channels, -1).transpose((2, 1, 0) if transformed else (1, 2, 0))
     u = np.pad(u, ((0, 0), (0, 0), (0, -outputs % ROW))).astype(np.float32)
     return np.concatenate([u[..., o : o + BLOCK].ravel() for o in range(0, outputs, BLOCK)])
 
 
-def unpack(packed: Array, outputs: int, channels: int, positions: int) -> Array:
-    """The transformed weights ``[positions, C, O]`` that were packed."""
-    padded, step = -(-outputs // ROW) * ROW, positions * channels
+def unpack(packed: Array, outputs: int, rows: tuple[int, int]) -> Array:
+    """What was packed, without padding: ``[positions, C, O]`` or ``[C, taps, O]``.
+
+    Args:
+        packed: the blocks.
+        outputs: O.
+        rows: the other two sizes.
+    """
+    step = rows[0] * rows[1]
     blocks = [
-        packed[o * step : min(o + BLOCK, padded) * step].reshape(positions, channels, -1)
+        packed[o * step : min(o + BLOCK, _padded(outputs)) * step].reshape(*rows, -1)
         for o in range(0, outputs, BLOCK)
     ]
     return np.concatenate(blocks, axis=-1)[..., :outputs]
@@ -196,16 +229,18 @@ def _positions(kernel: Sequence[int], tile: Sequence[int]) -> int:
 
 def _block(channels: int, positions: int) -> int:
     """Tiles to compute together: multiples of 14, as many as the register tile of AVX-512 has rows."""
-    rows = CACHE // (positions * (-(-channels // ROW) * ROW + BLOCK))
-    return min(max(rows // 14, 1), 4) * 14
+    rows = CACHE // (positions * (_padded(channels) + BLOCK))
+    return min(max(rows // 14, 2), 4) * 14
 
 
 def _workspace(t: dict[str, Any], count: Dim) -> Dim:
     """``sofie::winograd_workspace``."""
-    block = minimum(count, t["block"])
-    rows = block * -(-t["C"] // ROW)
+    positions, block = _positions(t["kernel"], t["tile"]), minimum(count, t["block"])
+    rows = block * (_padded(t["C"]) // ROW)
     planes: Dim = (floordiv(rows, 2) * 2 + 1) + (block * 2 + 1)
-    return planes * (ROW * _positions(t["kernel"], t["tile"]))
+    if not t["transformed"]:
+        planes = planes + max(WEIGHTS // (positions * BLOCK * ROW), 1) * BLOCK + 1
+    return planes * (ROW * positions)
 
 
 @lru_cache
@@ -232,7 +267,10 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Ar
     d = d[:, : count[0], : count[1]].astype(np.float64)
     (b0, _, a0), (b1, _, a1) = (transforms(tile[a], size[a]) for a in axes)
     v = np.einsum("iu,jv,nstcuv->ijnstc", b0, b1, d, optimize=True)
-    u = unpack(packed, t["O"], t["C"], n[0] * n[1]).astype(np.float64)
+    if not t["transformed"]:
+        w = unpack(packed, t["O"], (t["C"], size[0] * size[1])).transpose(2, 0, 1)
+        packed = pack(w.reshape(*w.shape[:2], *size), tile)
+    u = unpack(packed, t["O"], (n[0] * n[1], t["C"])).astype(np.float64)
     m = np.matmul(v.reshape(n[0] * n[1], -1, t["C"]), u).reshape(*v.shape[:-1], t["O"])
     y = np.einsum("pi,qj,ijnsto->nsptqo", a0, a1, m, optimize=True)
     y = y.reshape(x.shape[0], count[0] * tile[0], count[1] * tile[1], t["O"])

@@ -3,9 +3,11 @@
 //
 // The input is cut into overlapping tiles of n x n pixels. Each tile goes through B^T d B, each of the n x n
 // positions is then a matrix product of its own, tiles x channels by channels x outputs, and A^T m A gives
-// m x m outputs. The weights are given already transformed, G g G^T. A. Lavin and S. Gray, "Fast algorithms
-// for convolutional neural networks", CVPR 2016; the matrices for any points: B. Barabasz et al., "Error
-// analysis and improving the accuracy of Winograd convolution for deep neural networks", ACM TOMS 46 (2020).
+// m x m outputs. A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016.
+//
+// The weights are given either transformed, G g G^T, or as they are: where there are few tiles and many
+// weights, which then come from memory each time, transforming what is smaller takes less time than fetching
+// what is larger.
 //
 // A block of tiles at a time passes all three stages, so that the transformed tiles and the products stay in
 // the second-level cache; the weights stream through once per block. Everything but the epilogue depends on
@@ -18,12 +20,14 @@
 #include <utility>
 
 #include "simd.hxx"
+#include "winograd_transforms.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {
 
-/// Output channels per block of transformed weights. U[n0 * n1][C][O] is stored as
-/// [ceil(O / 32)][n0 * n1][C][32], zero padded, the last block 16 wide where that is enough.
+/// Output channels per block of weights. Transformed weights U[n0 * n1][C][O] are stored as
+/// [ceil(O / 32)][n0 * n1][C][32], zero padded, the last block 16 wide where that is enough; others,
+/// W[C][k0 * k1][O], as [ceil(O / 32)][C][k0 * k1][32].
 constexpr std::size_t kWinogradBlock = 32;
 
 namespace detail {
@@ -46,129 +50,6 @@ constexpr std::size_t kWinogradRows = 4;
 #endif
 
 // ---------------------------------------------------------------------------------------------------------
-// The transforms in one dimension
-// ---------------------------------------------------------------------------------------------------------
-
-// The points of interpolation are 0, +-p and infinity, in this order: 2 pairs make n = 6. These p gave the
-// smallest errors among multiples of 1/16 (n = 4, 6) and 1/8 (n = 8) for normally distributed values; all
-// products of them that the transforms need are exact in float.
-template <std::size_t Pairs>
-struct WinogradPoints;
-template <>
-struct WinogradPoints<1> {
-  static constexpr double value[1] = {1.};
-};
-template <>
-struct WinogradPoints<2> {
-  static constexpr double value[2] = {.625, 1.5};
-};
-template <>
-struct WinogradPoints<3> {
-  static constexpr double value[3] = {.5, 1., 2.};
-};
-
-// Coefficients in z = x^2 of the product of (z - p^2) over all p but number `without`.
-template <std::size_t Pairs>
-struct WinogradPolynomial {
-  float at[Pairs + 1];
-};
-template <std::size_t Pairs>
-constexpr WinogradPolynomial<Pairs> winograd_polynomial(std::size_t without) {
-  double a[Pairs + 1] = {1.};
-  for (std::size_t i = 0; i < Pairs; ++i) {
-    if (i == without) continue;
-    const double p = WinogradPoints<Pairs>::value[i];
-    for (std::size_t k = Pairs; k > 0; --k) a[k] = a[k - 1] - p * p * a[k];
-    a[0] *= -p * p;
-  }
-  WinogradPolynomial<Pairs> result{};
-  for (std::size_t k = 0; k <= Pairs; ++k) result.at[k] = static_cast<float>(a[k]);
-  return result;
-}
-
-// Even and odd part of the values for a pair of points.
-template <std::size_t Pairs, std::size_t J>
-SOFIE_INLINE inline void winograd_pair(const f32v* d, f32v* out, std::size_t step) {
-  constexpr WinogradPolynomial<Pairs> q = winograd_polynomial<Pairs>(J);
-  constexpr float p = static_cast<float>(WinogradPoints<Pairs>::value[J]);
-  f32v even = d[2 * Pairs], odd = d[2 * Pairs - 1];
-  SOFIE_UNROLL
-  for (std::size_t k = Pairs - 1; k > 0; --k) {
-    even = fma(broadcast(q.at[k - 1]), d[2 * k], even);
-    odd = fma(broadcast(q.at[k - 1]), d[2 * k - 1], odd);
-  }
-  out[(1 + 2 * J) * step] = fma(broadcast(p), odd, even);
-  out[(2 + 2 * J) * step] = fma(broadcast(-p), odd, even);
-}
-template <std::size_t Pairs, std::size_t... J>
-SOFIE_INLINE inline void winograd_pairs(const f32v* d, f32v* out, std::size_t step,
-                                        std::index_sequence<J...>) {
-  (winograd_pair<Pairs, J>(d, out, step), ...);
-}
-
-// out = B^T d for N values, the results `step` apart.
-template <std::size_t N>
-SOFIE_INLINE inline void winograd_forward(const f32v* d, f32v* out, std::size_t step) {
-  if constexpr (N == 1) {
-    out[0] = d[0];
-  } else {
-    constexpr std::size_t kPairs = N / 2 - 1;
-    constexpr WinogradPolynomial<kPairs> q = winograd_polynomial<kPairs>(kPairs);
-    f32v zero = d[2 * kPairs], infinity = d[2 * kPairs + 1];
-    SOFIE_UNROLL
-    for (std::size_t k = kPairs; k > 0; --k) {
-      zero = fma(broadcast(q.at[k - 1]), d[2 * k - 2], zero);
-      infinity = fma(broadcast(q.at[k - 1]), d[2 * k - 1], infinity);
-    }
-    out[0] = zero;
-    out[(N - 1) * step] = infinity;
-    winograd_pairs<kPairs>(d, out, step, std::make_index_sequence<kPairs>{});
-  }
-}
-
-// p[j]^k
-template <std::size_t Pairs>
-constexpr float winograd_power(std::size_t j, std::size_t k) {
-  double power = 1.;
-  for (; k > 0; --k) power *= WinogradPoints<Pairs>::value[j];
-  return static_cast<float>(power);
-}
-template <std::size_t N, std::size_t M, std::size_t K>
-SOFIE_INLINE inline f32v winograd_value(const f32v* m, const f32v* sum, const f32v* difference) {
-  constexpr std::size_t kPairs = N / 2 - 1;
-  const f32v* const part = K % 2 == 0 ? sum : difference;
-  f32v value = broadcast(winograd_power<kPairs>(0, K)) * part[0];
-  if constexpr (K == 0) value = part[0] + m[0];
-  if constexpr (K == M - 1) value = fma(broadcast(winograd_power<kPairs>(0, K)), part[0], m[N - 1]);
-  static_assert(K != 0 || K != M - 1, "a tile has more than one value");
-  if constexpr (kPairs > 1) value = fma(broadcast(winograd_power<kPairs>(1, K)), part[1], value);
-  if constexpr (kPairs > 2) value = fma(broadcast(winograd_power<kPairs>(2, K)), part[2], value);
-  return value;
-}
-template <std::size_t N, std::size_t M, std::size_t... K>
-SOFIE_INLINE inline void winograd_values(const f32v* m, f32v* out, std::size_t step,
-                                         std::index_sequence<K...>) {
-  constexpr std::size_t kPairs = N / 2 - 1;
-  f32v sum[kPairs], difference[kPairs];
-  SOFIE_UNROLL
-  for (std::size_t j = 0; j < kPairs; ++j) {
-    sum[j] = m[1 + 2 * j] + m[2 + 2 * j];
-    difference[j] = m[1 + 2 * j] - m[2 + 2 * j];
-  }
-  ((out[K * step] = winograd_value<N, M, K>(m, sum, difference)), ...);
-}
-
-// out = A^T m: M values from N, `step` apart.
-template <std::size_t N, std::size_t M>
-SOFIE_INLINE inline void winograd_backward(const f32v* m, f32v* out, std::size_t step) {
-  if constexpr (N == 1) {
-    out[0] = m[0];
-  } else {
-    winograd_values<N, M>(m, out, step, std::make_index_sequence<M>{});
-  }
-}
-
-// ---------------------------------------------------------------------------------------------------------
 // The three stages
 // ---------------------------------------------------------------------------------------------------------
 
@@ -177,6 +58,37 @@ template <std::size_t M0, std::size_t N0, std::size_t M1, std::size_t N1>
 struct WinogradTile {
   static constexpr std::size_t m0 = M0, n0 = N0, m1 = M1, n1 = N1, positions = N0 * N1;
 };
+
+// Floats from one position to the next: an odd number of cache lines, so that the positions of a tile do not
+// compete for the same places in the caches.
+constexpr std::size_t winograd_plane(std::size_t rows) {
+  return (rows % 2 == 0 ? rows + 1 : rows) * kWinogradRow;
+}
+
+constexpr std::size_t winograd_rows(std::size_t channels) {
+  return (channels + kWinogradRow - 1) / kWinogradRow;
+}
+
+// The members of P in two dimensions: a leading one of size 1 is added to a single one.
+template <class P>
+struct WinogradLayer {
+  static constexpr std::size_t d1 = P::rank - 1;
+  static constexpr bool flat = P::rank == 1;
+  static constexpr std::size_t k0 = flat ? 1 : P::kernel[0], k1 = P::kernel[d1];
+  static constexpr std::size_t m0 = flat ? 1 : P::tile[0], m1 = P::tile[d1];
+  static constexpr std::size_t pad0 = flat ? 0 : P::pad_begin[0], pad1 = P::pad_begin[d1];
+  static constexpr std::size_t more0 = flat ? 0 : P::pad_begin[0] + P::pad_end[0];
+  static constexpr std::size_t more1 = P::pad_begin[d1] + P::pad_end[d1];
+  using Tile = WinogradTile<m0, m0 + k0 - 1, m1, m1 + k1 - 1>;
+  static_assert(P::rank == 1 || P::rank == 2, "");
+};
+
+// Channels whose weights are transformed at a time: they stay in the second-level cache.
+template <class P>
+constexpr std::size_t winograd_channels() {
+  constexpr std::size_t fit = 65536 / (WinogradLayer<P>::Tile::positions * kWinogradBlock) / kWinogradRow;
+  return (fit == 0 ? 1 : fit) * kWinogradRow;
+}
 
 // Neighbouring tiles in one row: the pixel at their upper left corner, which may lie in the padding.
 struct WinogradRun {
@@ -259,26 +171,71 @@ SOFIE_NOINLINE void winograd_input(const WinogradRun& run, float* v, std::size_t
   }
 }
 
-// m[r][0 .. V vectors) = sum over channels of v[r][c] * u[c]: R tiles. The rows of v and m lie 16 floats
+// u[position][channel][width] = G g G^T of g[channel][k0 * k1][width]; positions are `plane` floats apart.
+template <class S>
+SOFIE_NOINLINE void winograd_weights(std::size_t channels, const float* g, std::size_t width, float* u,
+                                     std::size_t plane) {
+  constexpr std::size_t k0 = S::n0 - S::m0 + 1, k1 = S::n1 - S::m1 + 1;
+  for (std::size_t c = 0; c < channels; ++c, g += k0 * k1 * width, u += width) {
+    for (std::size_t l = 0; l < width; l += kLanes) {
+      f32v half[S::n0 * k1];
+      SOFIE_UNROLL
+      for (std::size_t j = 0; j < k1; ++j) {
+        f32v d[k0];
+        SOFIE_UNROLL
+        for (std::size_t i = 0; i < k0; ++i) d[i] = load(g + (i * k1 + j) * width, Full{l});
+        winograd_weight<S::n0, k0>(d, half + j, k1);
+      }
+      SOFIE_UNROLL
+      for (std::size_t i = 0; i < S::n0; ++i) {
+        f32v d[S::n1];
+        winograd_weight<S::n1, k1>(half + i * k1, d, 1);
+        SOFIE_UNROLL
+        for (std::size_t j = 0; j < S::n1; ++j) store(u + (i * S::n1 + j) * plane, Full{l}, d[j]);
+      }
+    }
+  }
+}
+
+// Weights of some channels for a block of `width` outputs, and where the memory that will be wanted next is.
+struct WinogradPanel {
+  const float* u;
+  std::size_t channels, width;
+  const float* next;
+};
+
+// m[r][0 .. V vectors) (+)= sum over channels of v[r][c] * u[c]: R tiles. The rows of v and m lie 16 floats
 // apart, so that a tile needs no more than one pointer to each.
 template <std::size_t R, std::size_t V>
-SOFIE_NOINLINE void winograd_product(std::size_t channels, const float* v, std::size_t v_step, const float* u,
-                                     std::size_t width, float* m, std::size_t m_step) {
+SOFIE_NOINLINE void winograd_product(const WinogradPanel& panel, const float* v, std::size_t v_step, float* m,
+                                     std::size_t m_step, bool resume) {
+  const auto at = [&](std::size_t r, std::size_t l) SOFIE_INLINE {
+    return m + l * kLanes / kWinogradRow * m_step + l * kLanes % kWinogradRow + r * kWinogradRow;
+  };
   f32v acc[R][V];
   SOFIE_UNROLL
   for (std::size_t r = 0; r < R; ++r) {
     SOFIE_UNROLL
     for (std::size_t l = 0; l < V; ++l) acc[r][l] = f32v{};
   }
-  for (; channels > 0; v += v_step) {
-    const std::size_t steps = channels < kWinogradRow ? channels : kWinogradRow;
-    channels -= steps;
-    for (std::size_t c = 0; c < steps; ++c, u += width) {
+  if (resume) {
+    SOFIE_UNROLL
+    for (std::size_t r = 0; r < R; ++r) {
+      SOFIE_UNROLL
+      for (std::size_t l = 0; l < V; ++l) acc[r][l] = load(at(r, l), Full{0});
+    }
+  }
+  const float *u = panel.u, *next = panel.next;
+  const std::size_t width = panel.width;
+  for (std::size_t left = panel.channels; left > 0; v += v_step) {
+    const std::size_t steps = left < kWinogradRow ? left : kWinogradRow;
+    left -= steps;
+    for (std::size_t c = 0; c < steps; ++c, u += width, next += width) {
       f32v x[V];
       SOFIE_UNROLL
       for (std::size_t l = 0; l < V; ++l) {
         x[l] = load(u, Full{l * kLanes});
-        __builtin_prefetch(u + kWinogradAhead + l * kLanes);
+        __builtin_prefetch(next + l * kLanes);
       }
       SOFIE_UNROLL
       for (std::size_t r = 0; r < R; ++r) {
@@ -290,37 +247,58 @@ SOFIE_NOINLINE void winograd_product(std::size_t channels, const float* v, std::
   }
   SOFIE_UNROLL
   for (std::size_t l = 0; l < V; ++l) {
-    float* to = m + l * kLanes / kWinogradRow * m_step + l * kLanes % kWinogradRow;
     SOFIE_UNROLL
-    for (std::size_t r = 0; r < R; ++r) store(to + r * kWinogradRow, Full{0}, acc[r][l]);
+    for (std::size_t r = 0; r < R; ++r) store(at(r, l), Full{0}, acc[r][l]);
   }
 }
 
-using WinogradProduct = void (*)(std::size_t, const float*, std::size_t, const float*, std::size_t, float*,
-                                 std::size_t);
+using WinogradProduct = void (*)(const WinogradPanel&, const float*, std::size_t, float*, std::size_t, bool);
 template <std::size_t V, std::size_t... R>
 inline WinogradProduct winograd_product_for(std::size_t rows, std::index_sequence<R...>) {
   static constexpr WinogradProduct kProducts[] = {&winograd_product<R + 1, V>...};
   return kProducts[rows - 1];
 }
 
-// The products of all positions for one block of outputs, `width` channels; tiles as equal parts as possible.
-SOFIE_NOINLINE inline void winograd_products(std::size_t positions, std::size_t tiles, std::size_t channels,
-                                             const float* v, std::size_t v_step, std::size_t v_plane,
-                                             const float* u, std::size_t width, float* m, std::size_t m_step,
-                                             std::size_t m_plane) {
+// One position: m (+)= v * u for all tiles, in parts as equal as possible.
+SOFIE_NOINLINE inline void winograd_position(std::size_t tiles, const float* v, const WinogradPanel& whole,
+                                             float* m, bool resume) {
   constexpr auto kRows = std::make_index_sequence<kWinogradRows>{};
-  const bool two = width > kLanes;
-  const std::size_t columns = two ? 2 * kLanes : kLanes;
+  const std::size_t step = tiles * kWinogradRow;
+  const bool two = whole.width > kLanes;
   const std::size_t parts = (tiles + kWinogradRows - 1) / kWinogradRows;
-  for (std::size_t p = 0; p < positions; ++p, v += v_plane, u += channels * width, m += m_plane) {
-    for (std::size_t column = 0; column < width; column += columns) {
-      float* to = m + column / kWinogradRow * m_step + column % kWinogradRow;
-      for (std::size_t part = 0, t = 0, next; part < parts; ++part, t = next) {
-        next = tiles * (part + 1) / parts;
-        const auto product =
-            two ? winograd_product_for<2>(next - t, kRows) : winograd_product_for<1>(next - t, kRows);
-        product(channels, v + t * kWinogradRow, v_step, u + column, width, to + t * kWinogradRow, m_step);
+  for (std::size_t column = 0; column < whole.width; column += two ? 2 * kLanes : kLanes) {
+    const WinogradPanel panel{whole.u + column, whole.channels, whole.width, whole.next + column};
+    float* to = m + column / kWinogradRow * step + column % kWinogradRow;
+    for (std::size_t part = 0, t = 0, last; part < parts; ++part, t = last) {
+      last = tiles * (part + 1) / parts;
+      const auto product =
+          two ? winograd_product_for<2>(last - t, kRows) : winograd_product_for<1>(last - t, kRows);
+      product(panel, v + t * kWinogradRow, step, to + t * kWinogradRow, step, resume);
+    }
+  }
+}
+
+// The products of all positions for one block of outputs.
+template <class P, class S>
+inline void winograd_products(std::size_t tiles, const float* v, std::size_t v_plane, const float* weights,
+                              std::size_t width, float* m, std::size_t m_plane, float* work) {
+  if constexpr (P::transformed) {
+    for (std::size_t p = 0; p < S::positions; ++p) {
+      const float* u = weights + p * P::C * width;
+      winograd_position(tiles, v + p * v_plane, {u, P::C, width, u + kWinogradAhead}, m + p * m_plane, false);
+    }
+  } else {
+    constexpr std::size_t kTaps = (S::n0 - S::m0 + 1) * (S::n1 - S::m1 + 1);
+    constexpr std::size_t kChannels = winograd_channels<P>();
+    for (std::size_t c = 0; c < P::C; c += kChannels) {
+      const std::size_t channels = P::C - c < kChannels ? P::C - c : kChannels;
+      const std::size_t plane = winograd_plane(channels * width / kWinogradRow);
+      winograd_weights<S>(channels, weights + c * kTaps * width, width, work, plane);
+      const float* const next = weights + (c + channels) * kTaps * width;
+      for (std::size_t p = 0; p < S::positions; ++p) {
+        winograd_position(tiles, v + p * v_plane + c * tiles,
+                          {work + p * plane, channels, width, next + p % kTaps * channels * width},
+                          m + p * m_plane, c > 0);
       }
     }
   }
@@ -348,55 +326,35 @@ SOFIE_NOINLINE void winograd_output(const float* m, std::size_t plane, std::size
   }
 }
 
-// Floats from one position to the next: an odd number of cache lines, so that the positions of a tile do not
-// compete for the same places in the caches.
-constexpr std::size_t winograd_plane(std::size_t rows) {
-  return (rows % 2 == 0 ? rows + 1 : rows) * kWinogradRow;
-}
-
-constexpr std::size_t winograd_rows(std::size_t channels) {
-  return (channels + kWinogradRow - 1) / kWinogradRow;
-}
-
-// The members of P in two dimensions: a leading one of size 1 is added to a single one.
-template <class P>
-struct WinogradLayer {
-  static constexpr std::size_t d1 = P::rank - 1;
-  static constexpr bool flat = P::rank == 1;
-  static constexpr std::size_t k0 = flat ? 1 : P::kernel[0], k1 = P::kernel[d1];
-  static constexpr std::size_t m0 = flat ? 1 : P::tile[0], m1 = P::tile[d1];
-  static constexpr std::size_t pad0 = flat ? 0 : P::pad_begin[0], pad1 = P::pad_begin[d1];
-  static constexpr std::size_t more0 = flat ? 0 : P::pad_begin[0] + P::pad_end[0];
-  static constexpr std::size_t more1 = P::pad_begin[d1] + P::pad_end[d1];
-  using Tile = WinogradTile<m0, m0 + k0 - 1, m1, m1 + k1 - 1>;
-  static_assert(P::rank == 1 || P::rank == 2, "");
-};
-
 }  // namespace detail
 
 /// Elements of workspace that winograd<P> needs for this many tiles in all images together.
 template <class P>
 constexpr std::size_t winograd_workspace(std::size_t tiles) {
   const std::size_t block = tiles < P::block ? tiles : P::block;
+  const std::size_t weights =
+      P::transformed ? 0 : detail::winograd_plane(detail::winograd_channels<P>() * kWinogradBlock / 16);
   return detail::WinogradLayer<P>::Tile::positions *
-         (detail::winograd_plane(block * detail::winograd_rows(P::C)) + detail::winograd_plane(block * 2));
+         (detail::winograd_plane(block * detail::winograd_rows(P::C)) + detail::winograd_plane(block * 2) +
+          weights);
 }
 
 /// y[n][i][j][o] = epilogue(sum of w * x, (n * out_rows + i) * out_columns + j, o), x and y channels last,
 /// with one or two spatial dimensions, stride 1, dilation 1 and one group.
 ///
 /// P holds the attributes as static constexpr members: rank, C and O, the arrays kernel, tile (outputs of a
-/// tile: tile + kernel - 1 is 1, 4, 6 or 8), pad_begin and pad_end, and block, the tiles that are computed
-/// together. The epilogue gets a vector and a Full or Partial o. A tile's values depend on its pixels alone,
-/// whatever the batch.
-/// @param packed_u the transformed weights, see kWinogradBlock.
+/// tile: tile + kernel - 1 is 1, 4, 6 or 8), pad_begin and pad_end, block, the tiles that are computed
+/// together, and transformed: whether the weights are. The epilogue gets a vector and a Full or Partial o. A
+/// tile's values depend on its pixels alone, whatever the batch.
+/// @param packed_w see kWinogradBlock.
 /// @param workspace winograd_workspace<P>(tiles) elements, overwritten.
 template <class P, class E>
-void winograd(std::size_t batch, const std::size_t (&in)[P::rank], const float* x, const float* packed_u,
+void winograd(std::size_t batch, const std::size_t (&in)[P::rank], const float* x, const float* packed_w,
               float* y, float* workspace, E epilogue) {
   using Layer = detail::WinogradLayer<P>;
   using S = typename Layer::Tile;
   constexpr std::size_t kRow = detail::kWinogradRow;
+  constexpr std::size_t kValues = P::transformed ? S::positions : Layer::k0 * Layer::k1;
   const std::size_t in0 = Layer::flat ? 1 : in[0], in1 = in[Layer::d1];
   const std::size_t out0 = in0 + Layer::more0 - Layer::k0 + 1, out1 = in1 + Layer::more1 - Layer::k1 + 1;
   const std::size_t tiles0 = (out0 + S::m0 - 1) / S::m0, tiles1 = (out1 + S::m1 - 1) / S::m1;
@@ -434,8 +392,8 @@ void winograd(std::size_t batch, const std::size_t (&in)[P::rank], const float* 
     for (std::size_t o = 0; o < P::O; o += kWinogradBlock) {
       const std::size_t outputs = P::O - o < kWinogradBlock ? P::O - o : kWinogradBlock;
       const std::size_t width = outputs > kRow ? kWinogradBlock : kRow;
-      detail::winograd_products(S::positions, tiles, P::C, v, step, v_plane,
-                                packed_u + o * S::positions * P::C, width, m, step, m_plane);
+      detail::winograd_products<P, S>(tiles, v, v_plane, packed_w + o * kValues * P::C, width, m, m_plane,
+                                      m + S::positions * m_plane);
       runs(first, tiles,
            [&](std::size_t image, std::size_t row, std::size_t column, std::size_t t, std::size_t length) {
              const std::size_t i0 = row * S::m0;
