@@ -90,7 +90,7 @@ def _main(options: argparse.Namespace, console: Console) -> int:
     if options.write:
         drawn = plots.draw(results, HERE / "plots")
         report.write_markdown(results, HERE / "RESULTS.md", drawn)
-        (HERE / "RESULTS.json").write_text(json.dumps(results, indent=1) + "\n")
+        (HERE / "RESULTS.json").write_text(_text(results))
         console.print(f"written: {HERE / 'RESULTS.md'}, .json, " + ", ".join(p.name for p in drawn))
     elif drawn := plots.draw(results, Path(options.output, "plots")):
         console.print("written: " + ", ".join(str(p) for p in drawn))
@@ -102,7 +102,8 @@ def _measure(
     cases: list[Case], settings: Settings, console: Console, file: Path, earlier: Result | None
 ) -> Result:
     """Measures, and keeps what there is in a file, in case the run is interrupted."""
-    command = shlex.join(["python", "-m", "rootbench", *sys.argv[1:]])
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    command = shlex.join(["python", "-m", "rootbench", *words])
     load = os.getloadavg()[0]
     if load > 0.5:
         console.print(
@@ -126,7 +127,7 @@ def _measure(
         def on_result(results: Result) -> None:
             results["machine"]["command"] = command
             with replacing(file) as whole:  # an interrupted run leaves a file that can be read
-                whole.write_text(json.dumps(results, indent=1))
+                whole.write_text(_text(results))
 
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -138,6 +139,13 @@ def _measure(
             ) from None
         progress.update(task, completed=len(cases), description="done")
     return results
+
+
+def _text(results: Result) -> str:
+    """JSON with a line for each model."""
+    cases = (f"{json.dumps(n)}: {json.dumps(c)}" for n, c in results["cases"].items())
+    machine = json.dumps(results["machine"])
+    return f'{{"machine": {machine},\n"cases": {{\n' + ",\n".join(cases) + "\n}}\n"
 
 
 def _settings(options: argparse.Namespace) -> Settings:

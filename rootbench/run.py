@@ -87,22 +87,21 @@ def run(
     cache = work / "cache"
     shutil.rmtree(cache, ignore_errors=True)  # so that the first call compiles
     cache.mkdir()
-    found = machine(settings) | machine_peaks(settings.core)
-    results: Result = {"machine": found, "cases": {}}
-    done = {} if earlier is None else _to_keep(earlier, found)
-    found["library_bytes"] = _library_bytes(settings)
+    here = machine(settings) | machine_peaks(settings.core)
+    found = {} if earlier is None else _to_keep(earlier, here)
+    here["library_bytes"] = _library_bytes(settings)
+    results: Result = {"machine": here, "cases": {}}
     for case in cases:
-        result = done.get(case.name)
-        if result is None:
+        if case.name not in found:
             start = time.monotonic()
             try:
-                result = _case(case, settings, found["peak_gflops"], on_step)
+                result = _case(case, settings, here["peak_gflops"], on_step)
             except Exception as error:  # of one model, which must not cost the others' results
                 if settings.debug:
                     raise
                 result = {"error": f"{type(error).__name__}: {str(error)[:500]}", "bar": case.bar}
-            result["took_s"] = time.monotonic() - start
-        results["cases"][case.name] = result
+            found[case.name] = result | {"took_s": time.monotonic() - start}
+        results["cases"] = {c.name: found[c.name] for c in cases if c.name in found}
         on_result(results)
     return results
 
