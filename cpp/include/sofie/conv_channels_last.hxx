@@ -242,12 +242,18 @@ void conv_channels_last(std::size_t batch, const std::size_t (&in)[P::rank], con
               s.out[1], s.out[2], kShape,
               [&](std::size_t o1, std::size_t o2, std::size_t skip1, std::size_t skip2) SOFIE_INLINE {
                 const float* at = from + o0 * s.stride[0] * plane + o1 * s.stride[1] * row + o2 * kStep;
-                if (next - o > kLanes) {
-                  conv_last_tile<kShape.rows, kShape.columns, 2, kStep>(runs, at, s.stride[1] * row, w0, w1,
-                                                                        sums);
+                const auto tile = [&](auto vectors) SOFIE_INLINE {
+                  conv_last_tile<kShape.rows, kShape.columns, decltype(vectors)::value, kStep>(
+                      runs, at, s.stride[1] * row, w0, w1, sums);
+                };
+                if constexpr (O % kTileCols == 0 || O % kTileCols > kLanes) {
+                  tile(fixed<2>{});
+                } else if constexpr (O < kTileCols) {
+                  tile(fixed<1>{});
+                } else if (next - o > kLanes) {
+                  tile(fixed<2>{});
                 } else {
-                  conv_last_tile<kShape.rows, kShape.columns, 1, kStep>(runs, at, s.stride[1] * row, w0, w0,
-                                                                        sums);
+                  tile(fixed<1>{});
                 }
                 // What the epilogue reads per channel is loaded once for all positions.
                 for (std::size_t j = o; j < next; j += kLanes) {
