@@ -81,6 +81,73 @@ def _interaction() -> ModelProto:
     )
 
 
+def _flattened_pairs(points: int) -> ModelProto:
+    """Pairs of points as rows of one matrix over the whole batch, and sums over the rows of a point."""
+    first, second = np.triu_indices(points, 1)
+    pairs = len(first)
+    return model(
+        [
+            node("Gather", ["x", "first"], ["a"], axis=2),
+            node("Gather", ["x", "second"], ["b"], axis=2),
+            node("Concat", ["a", "b"], ["both"], axis=1),
+            node("Transpose", ["both"], ["pairs"], perm=[0, 2, 1]),
+            node("Reshape", ["pairs", "rows"], ["flat"]),
+            node("Gemm", ["flat", "w1", "b1"], ["g1"], name="pair_map"),
+            node("Relu", ["g1"], ["r1"]),
+            node("Gemm", ["r1", "w2", "b2"], ["g2"]),
+            node("Reshape", ["g2", "apart"], ["split"]),
+            node("Transpose", ["split"], ["channels"], perm=[0, 2, 1]),
+            node("Reshape", ["channels", "wide"], ["lines"]),
+            node("MatMul", ["lines", "sum"], ["sums"]),
+            node("Reshape", ["sums", "points"], ["back"]),
+            node("Concat", ["x", "back"], ["all"], axis=1),
+            node("Transpose", ["all"], ["t"], perm=[0, 2, 1]),
+            node("Reshape", ["t", "last"], ["m"]),
+            node("MatMul", ["m", "w3"], ["y"]),
+        ],
+        [value("x", ["N", 6, points])],
+        ["y"],
+        [
+            tensor("first", first),
+            tensor("second", second),
+            tensor("rows", np.array([-1, 12])),
+            tensor("w1", random((12, 20))),
+            tensor("b1", random((20,))),
+            tensor("w2", random((20, 5), seed=2)),
+            tensor("b2", random((5,), seed=3)),
+            tensor("apart", np.array([-1, pairs, 5])),
+            tensor("wide", np.array([-1, pairs])),
+            tensor("sum", (first[:, None] == np.arange(points)).astype(np.float32)),
+            tensor("points", np.array([-1, 5, points])),
+            tensor("last", np.array([-1, 11])),
+            tensor("w3", random((11, 3), seed=4)),
+        ],
+    )
+
+
+def _two_uses_of_rows() -> ModelProto:
+    """Rows of a flattened batch read by a product and, apart again, by a sum and an output."""
+    return model(
+        [
+            node("Exp", ["x"], ["e"]),
+            node("Transpose", ["e"], ["t"], perm=[0, 2, 1]),
+            node("Reshape", ["t", "rows"], ["flat"]),
+            node("MatMul", ["flat", "w"], ["y"]),
+            node("Softmax", ["flat"], ["z"]),
+            node("Reshape", ["z", "apart"], ["s"]),
+            node("ReduceSum", ["s", "one"], ["u"], keepdims=0),
+        ],
+        [value("x", ["N", 4, "P"])],
+        ["y", "u"],
+        [
+            tensor("rows", np.array([-1, 4])),
+            tensor("w", random((4, 3))),
+            tensor("apart", np.array([0, 2, 2])),
+            tensor("one", np.array([1])),
+        ],
+    )
+
+
 def _residual(channels: int = 4) -> ModelProto:
     """1x1 convolutions next to one with a window: few channels stay first."""
     return model(
@@ -213,6 +280,14 @@ EXAMPLES = (
     ),
     Example("edge_network_static", _edge_network(12), (_edge_inputs(3, 12),), "picked"),
     Example("interaction", _interaction(), ({"x": random((3, 4, 10))}, {"x": random((1, 4, 10))})),
+    Example(
+        "flattened_pairs",
+        _flattened_pairs(9),
+        ({"x": random((3, 6, 9))}, {"x": random((1, 6, 9))}),
+        "pair_map is computed before",
+    ),
+    Example("pairs_of_two", _flattened_pairs(2), ({"x": random((4, 6, 2))},)),
+    Example("rows", _two_uses_of_rows(), ({"x": random((2, 4, 5))}, {"x": random((1, 4, 1))})),
     Example("residual", _residual(), ({"x": random((2, 3, 6, 7))},)),
     Example(
         "gather",

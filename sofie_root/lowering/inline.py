@@ -92,6 +92,13 @@ def reads(statement: Statement) -> set[str]:
     return {statement.control} if isinstance(statement, Fetch) else set()
 
 
+def reads_elements(statement: Statement) -> set[str]:
+    """Buffers that a statement other than a loop reads at indices, as opposed to whole operands."""
+    if isinstance(statement, Kernel):
+        return reads(replace(statement, inputs=()))
+    return reads(statement) if isinstance(statement, Bind) else set()
+
+
 def writes(statement: Statement) -> set[str]:
     """Buffers that a statement writes."""
     if isinstance(statement, Loop):

@@ -26,14 +26,14 @@ from sofie_root.ir.dim import (
     walk,
 )
 from sofie_root.ir.dtype import DType
-from sofie_root.ir.types import TensorType
+from sofie_root.ir.types import Shape, TensorType
 from sofie_root.kernels import gemm
 from sofie_root.program import expr as ex
-from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.builder import Builder, Tensor, reshape_index
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Load
 from sofie_root.program.program import Kernel, Loop, Program, contiguous_strides
 
-from .inline import Decisions, reads, writes
+from .inline import Decisions, reads, reads_elements, writes
 from .memory import typical
 
 GAIN = 2.0
@@ -87,7 +87,11 @@ def _move(program: Program, kernel: Kernel) -> str | None:
         return ""
     if buffer.kind != "arena" or buffer.dtype is not DType.FLOAT or operand.offset != 0:
         return ""
-    if operand.strides != contiguous_strides(operand.shape) or operand.shape != buffer.shape:
+    if operand.strides != contiguous_strides(operand.shape) or buffer.numel != product(
+        operand.shape
+    ):
+        return ""
+    if buffer.shape[-1] != operand.shape[-1]:
         return ""
     if sum(buffer.name in reads(s) for s in program.statements) != 1:
         return "the operand is also read elsewhere"
@@ -242,30 +246,73 @@ def _rewrite(program: Program, kernel: Kernel, rows: tuple[Symbol, ...], terms: 
     shape = program.buffers[out].shape
     column = Symbol(f"{out}.n", shape[-1])
     total: Expr | None = None
-    for k, term in enumerate(terms):
-        source = program.buffers[term.source]
-        x = Tensor(TensorType(source.dtype, source.shape), source.name, program)
-        x = builder.transpose(x, [*(a for a in range(x.rank) if a != term.axis), term.axis])
-        if x.rank == 1:
-            x = builder.reshape(x, (1, x.shape[0]))
-        z = gemm.gemm(builder, x, term.weights, f"{out}.weights{k}")
+    products = _products(builder, terms, out)
+    for term in terms:
+        z, first = products[id(term)]
         index = term.index if len(term.index) == z.rank - 1 else (0,)
-        value: Expr = z[(*index, as_poly(column))]
+        value: Expr = z[(*index, first + as_poly(column))]
         for factor in term.factors:
             value = factor * value
         total = value if total is None else total + value
     assert total is not None
+    axes = (*(v.extent or 1 for v in rows), shape[-1])
+    target = tuple(_plain(v) for v in (*rows, column))
+    flat = reshape_index(target, axes, shape)
     if kernel.epilogue is not None:
-        mapping: dict[Atom, Dim] = {
-            v: _plain(r) for v, r in zip(kernel.epilogue.vars, (*rows, column), strict=True)
-        }
+        mapping: dict[Atom, Dim] = dict(zip(kernel.epilogue.vars, flat, strict=True))
         result = total
         total = _with_acc(ex.substitute_dims(kernel.epilogue.body, mapping), result)
     variables = tuple(v for v in (*rows, column) if v.extent != 1)
-    target = tuple(_plain(v) for v in (*rows, column))
     total = ex.substitute_dims(total, {v: 0 for v in (*rows, column) if v.extent == 1})
-    program.statements.append(Loop(out, variables, target, total, None, kernel.origin))
     program.statements += after
+    if not _reshape(program, out, axes):
+        target = flat
+    program.statements.insert(
+        len(program.statements) - len(after),
+        Loop(out, variables, target, total, None, kernel.origin),
+    )
+
+
+def _reshape(program: Program, name: str, shape: Shape) -> bool:
+    """Gives a buffer that nothing writes any more the axes of the loop that will; False if it cannot."""
+    buffer = program.buffers[name]
+    if buffer.shape == shape:
+        return True
+    if buffer.kind != "arena" or any(name in reads_elements(s) for s in program.statements):
+        return False
+
+    def read(load: Load) -> Expr:
+        if load.buffer != name:
+            return load
+        return replace(load, index=reshape_index(load.index, buffer.shape, shape))
+
+    program.buffers[name] = replace(buffer, shape=shape)
+    for k, s in enumerate(program.statements):
+        if isinstance(s, Loop) and name in reads(s):
+            program.statements[k] = s.map_loads(read)
+    return True
+
+
+def _products(builder: Builder, terms: list[Term], out: str) -> dict[int, tuple[Tensor, int]]:
+    """For each term (by ``id``) the product that holds it, and its first column there.
+
+    Products of one source are one product.
+    """
+    groups: dict[tuple[str, int], list[Term]] = {}
+    for term in terms:
+        groups.setdefault((term.source, term.axis), []).append(term)
+    found: dict[int, tuple[Tensor, int]] = {}
+    for (name, axis), group in groups.items():
+        source = builder.program.buffers[name]
+        x = Tensor(TensorType(source.dtype, source.shape), name, builder.program)
+        x = builder.transpose(x, [*(a for a in range(x.rank) if a != axis), axis])
+        if x.rank == 1:
+            x = builder.reshape(x, (1, x.shape[0]))
+        weights = np.concatenate([t.weights for t in group], axis=1)
+        z = gemm.gemm(builder, x, weights, f"{out}.weights")
+        columns = group[0].weights.shape[1]
+        found.update((id(t), (z, k * columns)) for k, t in enumerate(group))
+    return found
 
 
 def _plain(v: Symbol) -> Dim:

@@ -30,6 +30,8 @@ from .lower import lower
 from .memory import Lifetime, Plan, plan
 from .nest import Nest, Step, build
 from .order import order_loops
+from .place import write_in_place
+from .split import split_indices
 
 
 @dataclass(slots=True)
@@ -117,9 +119,12 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
         program
     )  # before loops are joined: what several read is stored in the best order for all
     inline(program, decisions)
+    split_indices(program)
+    write_in_place(program, decisions)
     order_loops(program)
     inline(program, decisions)
     move_linear_maps(program, decisions)
+    split_indices(program)
     inline(program, decisions)
     fuse_epilogues(program, decisions)
     fuse_attention(program, decisions)
