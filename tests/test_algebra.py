@@ -32,7 +32,7 @@ class Example:
         return self.name
 
 
-def _edge_network(points: int | str) -> ModelProto:
+def _edge_network(points: int | str, batch: int | str = "N") -> ModelProto:
     """x_i and x_j - x_i of picked neighbours, through a 1x1 convolution, a mean over neighbours."""
     return model(
         [
@@ -50,7 +50,7 @@ def _edge_network(points: int | str) -> ModelProto:
             node("Conv", ["r", "w2"], ["d"]),
             node("ReduceMean", ["d", "last"], ["y"], keepdims=0),
         ],
-        [value("x", ["N", 6, points]), value("neighbours", [points, 5], np.int64)],
+        [value("x", [batch, 6, points]), value("neighbours", [points, 5], np.int64)],
         ["y"],
         [
             tensor("last", np.array([3])),
@@ -279,6 +279,7 @@ EXAMPLES = (
         "edge_network", _edge_network("P"), (_edge_inputs(2, 9), _edge_inputs(1, 33)), "picked"
     ),
     Example("edge_network_static", _edge_network(12), (_edge_inputs(3, 12),), "picked"),
+    Example("edge_network_of_one", _edge_network(12, 1), (_edge_inputs(1, 12),), "picked"),
     Example("interaction", _interaction(), ({"x": random((3, 4, 10))}, {"x": random((1, 4, 10))})),
     Example(
         "flattened_pairs",

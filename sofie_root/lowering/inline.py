@@ -324,13 +324,13 @@ def _compose_operands(
         if operand.buffer == view.output:
             composed = _strided(program, view, operand)
             layout = kernel.spec.layout(k) if isinstance(kernel, Kernel) else "contiguous"
-            if composed is not None and _fits(composed, layout):
+            if composed is not None and fits(composed, layout):
                 operand = composed
         inputs.append(operand)
     return replace(kernel, inputs=tuple(inputs))
 
 
-def _fits(operand: Operand, layout: str) -> bool:
+def fits(operand: Operand, layout: str) -> bool:
     """Whether an operand has the form that the kernel asks for."""
     if layout == "rows":
         return operand.shape[-1] == 1 or operand.strides[-1] == 1

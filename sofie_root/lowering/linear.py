@@ -31,9 +31,9 @@ from sofie_root.kernels import gemm
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import Builder, Tensor, reshape_index
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Load
-from sofie_root.program.program import Kernel, Loop, Program, contiguous_strides
+from sofie_root.program.program import Kernel, Loop, Program
 
-from .inline import Decisions, reads, reads_elements, writes
+from .inline import Decisions, fits, reads, reads_elements, writes
 from .memory import typical
 
 GAIN = 2.0
@@ -87,9 +87,7 @@ def _move(program: Program, kernel: Kernel) -> str | None:
         return ""
     if buffer.kind != "arena" or buffer.dtype is not DType.FLOAT or operand.offset != 0:
         return ""
-    if operand.strides != contiguous_strides(operand.shape) or buffer.numel != product(
-        operand.shape
-    ):
+    if not fits(operand, "contiguous") or buffer.numel != product(operand.shape):
         return ""
     if buffer.shape[-1] != operand.shape[-1]:
         return ""
