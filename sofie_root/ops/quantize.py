@@ -174,6 +174,16 @@ def _along(p: Tensor, at: tuple[Dim, ...], axis: int) -> Expr:
     return p[tuple(0 if n == 1 else i for i, n in zip(tail, p.shape, strict=True))]
 
 
+def _factor(b: Builder, x: Tensor, w: Tensor, y: Tensor) -> Tensor | None:
+    """The factor ``x * w / y`` where it is known and at most one per column or output channel."""
+    if x.constant is None or w.constant is None or y.constant is None:
+        return None
+    if x.constant.size != 1 or y.constant.size != 1 or w.rank > 1:
+        return None
+    factor = x.constant.reshape(()) * w.constant / y.constant.reshape(())
+    return b.constant(factor.astype(x.dtype.numpy), f"{w.buffer}.factor")
+
+
 @operator("QLinearMatMul", since=21)
 @dataclass(frozen=True, slots=True)
 class QLinearMatMul(Op):
@@ -192,10 +202,14 @@ class QLinearMatMul(Op):
         x, x_scale, x_zero, y, y_scale, y_zero, scale, zero = inputs
         product = integer_matmul(b, x, x_zero, y, y_zero)
 
+        factor = _factor(b, x_scale, y_scale, scale)
+
         def body(*i: Any) -> Expr:
-            left = _along(x_scale, i, -2)
-            factor = left * _along(y_scale, i, -1) / _along(scale, i, -1)
-            value = cast(product[i], left.dtype) * factor
+            if factor is None:
+                by = _along(x_scale, i, -2) * _along(y_scale, i, -1) / _along(scale, i, -1)
+            else:
+                by = _along(factor, i, -1)
+            value = cast(product[i], by.dtype) * by
             return saturated(value, _along(zero, i, -1), zero.dtype)
 
         return b.loop(product.shape, body)
@@ -229,10 +243,14 @@ class QLinearConv(Convolution):
         x, x_scale, x_zero, w, w_scale, w_zero, scale, zero, *bias = inputs
         y = self.convolved_bytes(b, x, x_zero, w, w_zero)
 
+        factor = _factor(b, x_scale, w_scale, scale)
+
         def body(*i: Any) -> Expr:
-            left = _along(x_scale, i, 1)
-            factor = left * _along(w_scale, i, 1) / _along(scale, i, 1)
+            if factor is None:
+                by = _along(x_scale, i, 1) * _along(w_scale, i, 1) / _along(scale, i, 1)
+            else:
+                by = _along(factor, i, 1)
             total = y[i] + bias[0][i[1]] if bias else y[i]
-            return saturated(cast(total, left.dtype) * factor, _along(zero, i, 1), zero.dtype)
+            return saturated(cast(total, by.dtype) * by, _along(zero, i, 1), zero.dtype)
 
         return b.loop(y.shape, body)

@@ -32,6 +32,7 @@ static_assert(kIntegerCols <= kIntegerConvBlock, "room for a block");
 struct IntegerConvShape {
   std::size_t kernel[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1}, pad[3] = {0, 0, 0};
   std::size_t in[3] = {1, 1, 1}, out[3] = {1, 1, 1}, plane[3] = {1, 1, 1};
+  bool pointwise = true;  // the planes are what the taps see
 
   std::size_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
   std::size_t in_size() const { return in[0] * in[1] * in[2]; }
@@ -43,7 +44,6 @@ template <class P>
 inline IntegerConvShape integer_conv_shape(const std::size_t (&in)[P::rank],
                                            const std::size_t (&out)[P::rank]) {
   IntegerConvShape s;
-  bool pointwise = true;
   for (std::size_t d = 0; d < P::rank; ++d) {
     const std::size_t e = d + 3 - P::rank;
     s.kernel[e] = P::kernel[d];
@@ -53,9 +53,9 @@ inline IntegerConvShape integer_conv_shape(const std::size_t (&in)[P::rank],
     s.in[e] = in[d];
     s.out[e] = out[d];
     s.plane[e] = out[d] == 0 ? 0 : (out[d] - 1) * P::stride[d] + P::dilation[d] * (P::kernel[d] - 1) + 1;
-    pointwise = pointwise && P::stride[d] == 1 && P::kernel[d] == 1 && in[d] == out[d];
+    s.pointwise = s.pointwise && P::stride[d] == 1 && P::kernel[d] == 1 && in[d] == out[d];
   }
-  if (pointwise) {  // all pixels in one row
+  if (s.pointwise) {  // all pixels in one row
     s.in[2] = s.out[2] = s.plane[2] = s.in_size();
     for (std::size_t d = 0; d < 2; ++d) s.in[d] = s.out[d] = s.plane[d] = 1;
   }
@@ -141,9 +141,10 @@ SOFIE_NOINLINE inline void gather_taps(const IntegerConvShape& s, std::size_t qu
 }
 
 // Sums of the bytes of each position.
-SOFIE_NOINLINE inline void sum_taps(std::size_t steps, const std::uint32_t* taps, std::uint32_t* sums) {
+SOFIE_NOINLINE inline void sum_taps(std::size_t steps, const std::uint32_t* taps, std::size_t step,
+                                    std::uint32_t* sums) {
   u32v acc[2] = {};
-  for (std::size_t i = 0; i < steps; ++i, taps += kIntegerCols) {
+  for (std::size_t i = 0; i < steps; ++i, taps += step) {
     SOFIE_UNROLL
     for (std::size_t v = 0; v < 2; ++v)
       acc[v] = dot4(acc[v], load_bytes(taps + v * kLanes), repeat(0x01010101u));
@@ -171,12 +172,13 @@ void integer_conv(B batch, const std::size_t (&in)[P::rank], const std::size_t (
                   const std::int32_t* zw, Y* y, std::uint32_t* workspace, E epilogue) {
   using namespace detail;
   constexpr std::size_t channels = P::C / P::groups, outputs = P::O / P::groups;
-  constexpr std::size_t quads = (channels + 3) / 4, ldb = kIntegerCols * 4;
+  constexpr std::size_t quads = (channels + 3) / 4;
   const IntegerConvShape s = integer_conv_shape<P>(in, out);
   const std::size_t positions = s.out_size(), steps = s.taps() * quads;
   const std::uint32_t zero = static_cast<std::uint32_t>(*zx) + (std::is_signed<X>::value ? 128u : 0u);
-  std::uint32_t* const taps = workspace + quads * s.plane_size() + kLanes;
-  const auto* const b = reinterpret_cast<const std::uint8_t*>(taps);
+  // Whole vectors of the planes are copied, which may reach beyond their end; vectors of taps are aligned.
+  std::uint32_t* const taps = workspace + (quads * s.plane_size() + 2 * kLanes - 1) / kLanes * kLanes;
+  const std::size_t ldb = s.pointwise ? s.plane_size() : kIntegerCols;
   alignas(64) std::int32_t sums[kIntegerBlockRows * kIntegerCols];
   alignas(64) std::uint32_t seen[kIntegerCols];
   for (std::size_t n = 0; n < batch; ++n) {
@@ -184,16 +186,18 @@ void integer_conv(B batch, const std::size_t (&in)[P::rank], const std::size_t (
       fill_planes(s, channels, x, zero, workspace);
       for (std::size_t first = 0; first < positions; first += kIntegerCols) {
         const std::size_t count = positions - first < kIntegerCols ? positions - first : kIntegerCols;
-        gather_taps(s, quads, workspace, first, count, taps);
-        if (zw != nullptr) sum_taps(steps, taps, seen);
+        if (!s.pointwise) gather_taps(s, quads, workspace, first, count, taps);
+        const std::uint32_t* const words = s.pointwise ? workspace + first : taps;
+        const auto* const b = reinterpret_cast<const std::uint8_t*>(words);
+        if (zw != nullptr) sum_taps(steps, words, ldb, seen);
         for (std::size_t block = 0; block < outputs; block += kIntegerBlockRows) {
           const std::size_t rows = outputs - block < kIntegerBlockRows ? outputs - block : kIntegerBlockRows;
           const std::size_t begin = g * outputs + block;
           const std::int8_t* const weights = w + begin * steps * 4;
           if (count > kLanes) {
-            integer_strip<2>(rows, steps, weights, steps * 4, b, b + 4 * kLanes, ldb, sums);
+            integer_strip<2>(rows, steps, weights, steps * 4, b, b + 4 * kLanes, 4 * ldb, sums);
           } else {
-            integer_strip<1>(rows, steps, weights, steps * 4, b, b, ldb, sums);
+            integer_strip<1>(rows, steps, weights, steps * 4, b, b, 4 * ldb, sums);
           }
           const auto all_rows = [&](auto p) SOFIE_INLINE {
             const std::size_t j = p.i - first;

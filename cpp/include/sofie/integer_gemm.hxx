@@ -151,7 +151,9 @@ inline void integer_strip(std::size_t rows, std::size_t steps, const A* a, std::
   for (; rows >= R; rows -= R, a += R * lda, sums += R * kIntegerCols) {
     integer_tile<R, V>(steps, a, lda, b0, b1, ldb, sums);
   }
-  if constexpr (R > 1) integer_strip<V, A, B, (R + 1) / 2>(rows, steps, a, lda, b0, b1, ldb, sums);
+  // 14 rows are followed by 8: numbers of channels are multiples of that.
+  constexpr std::size_t kNext = R == 14 ? 8 : (R + 1) / 2;
+  if constexpr (R > 1) integer_strip<V, A, B, kNext>(rows, steps, a, lda, b0, b1, ldb, sums);
 }
 
 // Adds the products of the last n < 4 columns of a, which are beyond the whole groups.
