@@ -40,9 +40,13 @@ constexpr std::size_t kQuadRows = kLanes / 4;
 constexpr std::size_t kTileCols = 2 * kLanes;  // of all strips but the last
 constexpr std::size_t kPanelVectors = kPanel / kLanes;
 
-// How many groups of four make up the columns behind the last whole vector; 0 if a padded vector does.
+// How many groups of four make up the columns behind the last whole vector. They are for narrow matrices: 0,
+// a padded vector, where they would save less than one in kQuadGain vectors.
+constexpr std::size_t kQuadGain = 12;
 constexpr std::size_t quads(std::size_t columns) {
-  return kQuadRows > 1 && columns <= kLanes / 2 ? (columns + 3) / 4 : 0;
+  const std::size_t rest = columns % kLanes, groups = (rest + 3) / 4;
+  const bool pays = (kQuadRows - groups) * kQuadGain >= (columns / kLanes + 1) * kQuadRows;
+  return kQuadRows > 1 && rest > 0 && rest <= kLanes / 2 && pays ? groups : 0;
 }
 
 // The rows of a register tile: enough independent sums to hide the latency of fma (4 cycles, 2 per cycle: 8),
@@ -291,42 +295,64 @@ constexpr std::size_t next_rows(std::size_t left) {
   return (left + tiles - 1) / tiles;
 }
 
-// The next tile: returns how many rows it had.
+// A block of rows of a strip. Neither this nor what it calls depends on the epilogue, so that a program with
+// many products has the heavy code once.
+// @param sums room for the sums of all rows if k is more than kBlockK.
 template <std::size_t V, std::size_t Q>
-SOFIE_NOINLINE std::size_t gemm_rows(std::size_t rows_left, std::size_t k, const LeftSide& left,
-                                     const Strip& b, const float* sums, const Target& to) {
+SOFIE_NOINLINE void gemm_strip(std::size_t rows, std::size_t k, const LeftSide& left, Strip b, float* sums,
+                               const Target& target) {
   constexpr std::size_t R = tile_rows<V, Q>();
-  const std::size_t rows = next_rows<V, Q>(rows_left);
-  const auto run = [&](auto r) SOFIE_INLINE {
-    constexpr std::size_t kRows = decltype(r)::value;
-    if constexpr (kRows <= R) gemm_tile<kRows, V, Q>(k, left, b, sums, to);
-  };
-  switch (rows) {
-    case 1:
-      run(fixed<1>{});
-      break;
-    case 2:
-      run(fixed<2>{});
-      break;
-    case 3:
-      run(fixed<3>{});
-      break;
-    case 4:
-      run(fixed<4>{});
-      break;
-    case 5:
-      run(fixed<5>{});
-      break;
-    case 6:
-      run(fixed<6>{});
-      break;
-    case 7:
-      run(fixed<7>{});
-      break;
-    default:
-      run(fixed<R>{});
-  }
-  return rows;
+  std::size_t done = 0;
+  do {
+    const std::size_t steps = k - done < kBlockK ? k - done : kBlockK;
+    for (std::size_t r = 0, count; r < rows; r += count) {
+      count = next_rows<V, Q>(rows - r);
+      float* partial = sums + r * kSums;
+      Target to{partial, kSums, kSums};
+      if (done + steps == k) {
+        to = target;
+        to.c += r * to.ldc;
+      }
+      const LeftSide from{left.a + r * left.row + done * left.step, left.row, left.step};
+      const auto run = [&](auto n) SOFIE_INLINE {
+        constexpr std::size_t kRows = decltype(n)::value;
+        // So few rows gain nothing from groups of four; the panels are padded.
+        constexpr bool padded = Q > 0 && kRows < 4;
+        if constexpr (kRows <= R) {
+          gemm_tile<kRows, padded ? V + 1 : V, padded ? 0 : Q>(steps, from, b, done > 0 ? partial : nullptr,
+                                                               to);
+        }
+      };
+      switch (count) {
+        case 1:
+          run(fixed<1>{});
+          break;
+        case 2:
+          run(fixed<2>{});
+          break;
+        case 3:
+          run(fixed<3>{});
+          break;
+        case 4:
+          run(fixed<4>{});
+          break;
+        case 5:
+          run(fixed<5>{});
+          break;
+        case 6:
+          run(fixed<6>{});
+          break;
+        case 7:
+          run(fixed<7>{});
+          break;
+        default:
+          run(fixed<R>{});
+      }
+    }
+    b.first += steps * b.step;
+    if (Q > 0) b.last += steps * b.step;
+    done += steps;
+  } while (done < k);
 }
 
 // sums[0 .. P panels) = a[0 .. k) * B: one row.
@@ -426,34 +452,23 @@ inline void gemm_float(std::size_t m, N n, std::size_t k, const LeftSide& left, 
   for (std::size_t i = 0, rows; i < m; i += rows) {
     rows = m - i <= kBlockRows + kSpareRows ? m - i : kBlockRows;
     std::size_t column = 0;
+    const LeftSide block{left.a + i * left.row, left.row, left.step};
     const auto strip = [&](auto vectors, auto groups) {
       constexpr std::size_t V = decltype(vectors)::value, Q = decltype(groups)::value;
-      Strip b = right.strip<V, Q>(column, k);
-      const std::size_t end = column + V * kLanes + 4 * Q, columns = end < n ? end - column : n - column;
-      std::size_t done = 0;
-      do {
-        const std::size_t steps = k - done < kBlockK ? k - done : kBlockK;
-        const bool last = done + steps == k;
-        for (std::size_t r = 0, count; r < rows; r += count) {
-          float* partial = sums + r * kSums;
-          Target to{partial, kSums, kSums};
-          if constexpr (is_simple<E>) {
-            if (last) to = target(c + (i + r) * ldc + column, ldc, columns, column, epilogue);
-          }
-          const LeftSide at{left.a + (i + r) * left.row + done * left.step, left.row, left.step};
-          count = gemm_rows<V, Q>(rows - r, steps, at, b, done == 0 ? nullptr : partial, to);
-          if (!is_simple<E> && last) {
-            gemm_finish(count, i + r, column, end, n, partial, c, ldc, epilogue);
-          }
-        }
-        b.first += steps * b.step;
-        if (Q > 0) b.last += steps * b.step;
-        done += steps;
-      } while (done < k);
+      const Strip b = right.strip<V, Q>(column, k);
+      const std::size_t end = column + V * kLanes + 4 * Q;
+      if constexpr (is_simple<E>) {
+        const std::size_t columns = (end < n ? end : n) - column;
+        gemm_strip<V, Q>(rows, k, block, b, sums,
+                         target(c + i * ldc + column, ldc, columns, column, epilogue));
+      } else {
+        gemm_strip<V, Q>(rows, k, block, b, sums, {sums, kSums, kSums});
+        gemm_finish(rows, i, column, end, n, sums, c, ldc, epilogue);
+      }
       column = end;
     };
     if constexpr (is_fixed<N>::value) {
-      constexpr std::size_t Q = quads(N::value % kLanes);
+      constexpr std::size_t Q = quads(N::value);
       constexpr std::size_t vectors = Q > 0 ? N::value / kLanes : (N::value + kLanes - 1) / kLanes;
       constexpr std::size_t odd = vectors == 1 || kLanes == 4 ? 1 : 3;
       constexpr std::size_t V = vectors % 2 == 1 ? odd : Q > 0 && vectors > 0 ? 2 : 0;
