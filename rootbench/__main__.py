@@ -157,7 +157,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     core = options.core
     if core is None and hasattr(os, "sched_getaffinity"):
         core = max(os.sched_getaffinity(0))  # the first one gets the interrupts
-    budget = options.seconds if options.seconds is not None else 1.0 if options.quick else 2.0
+    budget = options.seconds if options.seconds is not None else 1.0 if options.quick else 1.5
     return Settings(
         contenders=tuple(n for n in CONTENDERS if n in ours or n in peers),
         core=core,
@@ -165,7 +165,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         min_rounds=options.min_rounds,
         limit=options.limit,
         events=options.events,
-        not_in_zoo=() if options.peers else SLOW_TO_START,
+        own_only=() if options.peers else SLOW_TO_START,
         symbolic=options.symbolic,
         debug=options.debug,
     )
@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
         "--peers",
         nargs="+",
         metavar="NAME",
-        help="who to compare with (all; PyTorch with the zoo's models only if it is named here)",
+        help="who to compare with (all; PyTorch with the zoo's and the heaviest models only if named here)",
     )
     add("--quick", action="store_true", help="few small models, short rounds")
     add("--all", action="store_true", help="the heaviest models too (seconds per call)")
@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
         help="some models in RDataFrame event loops too, with 1 and 2 slots; needs two idle cores",
     )
     add("--symbolic", action="store_true", help="leave symbolic dims in the files (default: fixed)")
-    add("--seconds", type=float, help="time of a model's interleaved rounds (2; --quick: 1)")
+    add("--seconds", type=float, help="time of a model's interleaved rounds (1.5; --quick: 1)")
     add("--min-rounds", type=int, default=7, metavar="N", help="rounds however long they take (7)")
     add(
         "--limit",

@@ -44,7 +44,7 @@ class Settings:
 
     Attributes:
         contenders: names of those who take part.
-        not_in_zoo: those of them who do not take part with the models of the zoo.
+        own_only: those of them who take part only with the benchmark's own models, but the heaviest.
         core: the CPU core that everything is pinned to; None: not pinned.
         seconds: time of the interleaved rounds of one model.
         min_rounds: rounds that are made however long they take.
@@ -57,12 +57,12 @@ class Settings:
 
     contenders: tuple[str, ...]
     core: int | None
-    seconds: float = 2.0
+    seconds: float = 1.5
     min_rounds: int = 7
     max_rounds: int = 300
     limit: float = 400.0
     events: bool = False
-    not_in_zoo: tuple[str, ...] = ()
+    own_only: tuple[str, ...] = ()
     symbolic: bool = False
     debug: bool = False
 
@@ -148,7 +148,7 @@ def _case(
     def process(task: str, argument: str = "") -> Result:
         return _process(task, job, argument, settings, end)
 
-    left_out = settings.not_in_zoo if "zoo" in case.tags else ()
+    left_out = settings.own_only if case.tags & {"zoo", "heavy"} else ()
     contenders = [n for n in settings.contenders if n not in left_out]
     result: Result = {
         "bar": case.bar,
