@@ -97,11 +97,9 @@ SOFIE_INLINE inline i32v widen(const T* p, Partial j) {
   const __mmask16 valid = static_cast<__mmask16>((1u << j.n) - 1u);
   if constexpr (sizeof(T) == 4) {
     return (i32v)_mm512_maskz_loadu_epi32(valid, p + j.i);
-  } else if constexpr (sizeof(T) == 2) {
-    const __m256i b = _mm256_maskz_loadu_epi16(valid, p + j.i);
-    return widen(reinterpret_cast<const T*>(&b));
-  } else {
-    const __m128i b = _mm_maskz_loadu_epi8(valid, p + j.i);
+  } else {  // cling cannot compile the narrower vectors' masked loads (clang 20 wants evex512 for them)
+    const __m512i b =
+        sizeof(T) == 2 ? _mm512_maskz_loadu_epi16(valid, p + j.i) : _mm512_maskz_loadu_epi8(valid, p + j.i);
     return widen(reinterpret_cast<const T*>(&b));
   }
 #else
