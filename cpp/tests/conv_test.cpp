@@ -133,6 +133,13 @@ struct Conv3 {
                                pad_begin[3] = {PB, 0, PB}, pad_end[3] = {PB, PB, 0};
 };
 
+// A window over the last two of three dimensions.
+struct Flat3 {
+  static constexpr std::size_t rank = 3, C = 2, O = 3, groups = 1;
+  static constexpr std::size_t kernel[3] = {1, 3, 4}, stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1},
+                               pad_begin[3] = {1, 0, 2}, pad_end[3] = {0, 2, 1};
+};
+
 template <class P>
 void many2() {
   for (int i = 0; i < 4; ++i) test<P, float>({8 + check::below(50), 8 + check::below(60)});
@@ -150,6 +157,9 @@ int main() {
   test<Conv1<4, 6, 2, 1, 5, 1, 7, 3>, float>({3});
   many2<Conv2<1, 2, 1, 5, 5, 1, 1, 1, 2, 2>>();
   many2<Conv2<16, 24, 1, 3, 3, 1, 1, 1, 1, 1>>();
+  many2<Conv2<6, 6, 2, 5, 3, 1, 1, 1, 2, 1>>();
+  many2<Conv2<2, 8, 1, 4, 7, 1, 1, 1, 0, 3>>();
+  test<Flat3, float>({4, 17, 21});
   many2<Conv2<3, 16, 1, 7, 7, 2, 2, 1, 3, 3>>();
   many2<Conv2<8, 19, 1, 1, 1, 1, 1, 1, 0, 0>>();
   many2<Conv2<8, 17, 1, 1, 1, 2, 2, 1, 0, 0>>();

@@ -6,7 +6,8 @@
 // copied into the workspace with their padding, and split by the stride into phases (pixels of equal position
 // modulo the stride), after which every tap reads consecutive pixels again. The last two dimensions run as
 // one flat sequence; sums for the few pixels between the end of one row and the start of the next are
-// computed and dropped, which wastes less than ending a vector at each row.
+// computed and dropped, which wastes less than ending a vector at each row. For a few output channels, where
+// loading the pixels would take longer than the arithmetic, tiles have several rows instead.
 //
 // Part of sofie_root. SPDX-License-Identifier: BSD-3-Clause
 #pragma once
@@ -223,6 +224,97 @@ SOFIE_INLINE inline void conv_flat(const ConvSum& s, const FlatRows& flat, bool 
   }
 }
 
+// For few output channels there are few sums per vector of inputs, and loading those takes longer than the
+// arithmetic. A tile of kConvTall rows then loads each vector once for all the taps of a column of the
+// kernel, whose weights stay in registers.
+#if defined(SOFIE_ISA_AVX512)
+constexpr std::size_t kConvTall = 8, kConvTallOutputs = 2;
+#else
+constexpr std::size_t kConvTall = 8, kConvTallOutputs = 1;
+#endif
+
+// Whether the kernel slides over the last two dimensions of a padded copy by steps of one, and is as long as
+// is worth it and fits the registers.
+template <class P>
+constexpr bool conv_is_tall() {
+  if (P::rank < 2 || !conv_copies<P>() || P::O / P::groups > kConvBlock) return false;
+  constexpr std::size_t rows = P::rank < 2 ? 0 : P::rank - 2;
+  for (std::size_t d = 0; d < P::rank; ++d) {
+    if (P::stride[d] != 1 || P::dilation[d] != 1 || (d < rows && P::kernel[d] != 1)) return false;
+  }
+  return P::kernel[rows] >= 3 && P::kernel[rows] <= 5;
+}
+
+// sums[o][r] = sums over channels and K0 x k1 taps of w[o] * x[r]: O output channels, R rows `pitch` apart.
+template <std::size_t O, std::size_t R, std::size_t K0>
+SOFIE_NOINLINE void conv_tall_tile(std::size_t channels, std::size_t k1, const float* x, std::size_t plane,
+                                   std::size_t pitch, const float* w, float* sums) {
+  f32v acc[O][R];
+  SOFIE_UNROLL
+  for (std::size_t o = 0; o < O; ++o) {
+    SOFIE_UNROLL
+    for (std::size_t r = 0; r < R; ++r) acc[o][r] = f32v{};
+  }
+  for (std::size_t c = 0; c < channels; ++c, x += plane, w += K0 * k1 * kConvBlock) {
+    for (std::size_t j = 0; j < k1; ++j) {
+      f32v weight[K0][O];
+      SOFIE_UNROLL
+      for (std::size_t k = 0; k < K0; ++k) {
+        SOFIE_UNROLL
+        for (std::size_t o = 0; o < O; ++o) weight[k][o] = broadcast(w[(k * k1 + j) * kConvBlock + o]);
+      }
+      const float* row = x + j;
+      SOFIE_UNROLL
+      for (std::size_t i = 0; i < R + K0 - 1; ++i, row += pitch) {
+        const f32v p = load(row, Full{0});
+        SOFIE_UNROLL
+        for (std::size_t k = 0; k < K0; ++k) {
+          if (i < k || i - k >= R) continue;
+          SOFIE_UNROLL
+          for (std::size_t o = 0; o < O; ++o) acc[o][i - k] = fma(weight[k][o], p, acc[o][i - k]);
+        }
+      }
+    }
+  }
+  SOFIE_UNROLL
+  for (std::size_t o = 0; o < O; ++o) {
+    SOFIE_UNROLL
+    for (std::size_t r = 0; r < R; ++r) store(sums + (o * R + r) * kLanes, Full{0}, acc[o][r]);
+  }
+}
+
+// All sums of one group, at least kConvTall rows; as conv_flat.
+template <class P, class Sink>
+SOFIE_INLINE inline void conv_tall(const ConvShape& s, const float* x, const float* w, Sink&& sink) {
+  constexpr std::size_t kRows = P::kernel[P::rank < 2 ? 0 : P::rank - 2];
+  constexpr std::size_t O = P::O / P::groups, C = P::C / P::groups;
+  constexpr std::size_t kMany = O < kConvTallOutputs ? O : kConvTallOutputs;
+  alignas(64) float sums[kMany * kConvTall * kLanes];
+  for (std::size_t row = 0, next; row < s.out[1]; row = next) {
+    // The last tile overlaps the one before; what overlaps is not handed on.
+    const std::size_t start = row + kConvTall <= s.out[1] ? row : s.out[1] - kConvTall;
+    next = start + kConvTall;
+    for (std::size_t column = 0; column < s.out[2]; column += kLanes) {
+      const std::size_t count = s.out[2] - column < kLanes ? s.out[2] - column : kLanes;
+      const float* from = x + start * s.grid[2] + column;
+      for (std::size_t o = 0; o < O; o += kMany) {
+        std::size_t many = O - o < kMany ? O - o : kMany;
+        if (many == kMany) {
+          conv_tall_tile<kMany, kConvTall, kRows>(C, s.kernel[2], from, s.grid_plane(), s.grid[2], w + o,
+                                                  sums);
+        } else {
+          conv_tall_tile<1, kConvTall, kRows>(C, s.kernel[2], from, s.grid_plane(), s.grid[2], w + o, sums);
+        }
+        for (std::size_t m = 0; m < many; ++m) {
+          for (std::size_t r = row - start; r < kConvTall; ++r) {
+            sink(o + m, start + r, column, sums + (m * kConvTall + r) * kLanes, count);
+          }
+        }
+      }
+    }
+  }
+}
+
 // Whether any tap falls on the positions whose remainders modulo the strides are `rest`.
 constexpr bool conv_reads_phase(const ConvShape& s, const std::size_t (&rest)[3]) {
   for (std::size_t d = 0; d < 3; ++d) {
@@ -379,6 +471,12 @@ void conv(std::size_t batch, const std::size_t (&in)[P::rank], const T* x, const
               store(to, k, epilogue(load(sums, j), n, channel, k));
             });
           };
+          if constexpr (detail::conv_is_tall<P>()) {
+            if (s.out[1] >= detail::kConvTall) {
+              detail::conv_tall<P>(s, from + i0 * s.grid[1] * s.grid[2], w, sink);
+              continue;
+            }
+          }
           detail::conv_flat<O>(sum, flat, detail::conv_copies<P>(), from + i0 * s.grid[1] * s.grid[2], w,
                                sink);
         }
