@@ -234,10 +234,14 @@ def fixed(model: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto:
     return result
 
 
+def is_modern(model: onnx.ModelProto) -> bool:
+    """Whether the model is in an opset that ONNX Runtime knows."""
+    return max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) >= 7
+
+
 def modern(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in an opset that ONNX Runtime knows."""
-    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    return model if opset >= 7 else version_converter.convert_version(model, 13)
+    """The model in such an opset."""
+    return model if is_modern(model) else version_converter.convert_version(model, 13)
 
 
 def make_inputs(case: Case, model: onnx.ModelProto) -> Arrays:

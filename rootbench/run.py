@@ -27,7 +27,8 @@ from sofie_root.runtime.interpreter import find_compiler
 
 from . import timing
 from .events import event_loops
-from .models import Case, fixed, make_inputs, modern
+from .findings import RIVALS
+from .models import Case, fixed, is_modern, make_inputs, modern
 from .net import Net
 from .peers import CONTENDERS, OURS, Job, NotMeasured
 from .peers.base import write_arrays
@@ -107,12 +108,12 @@ def run(
 
 
 def _library_bytes(settings: Settings) -> dict[str, int]:
-    """Anonymous memory that each peer takes for a model that does next to nothing: its own."""
+    """Anonymous memory that a peer takes for a model that does next to nothing: its own."""
     net = Net("empty")
     shape = {net("Relu", net.input("x", 1, 1)): [1, 1]}
     job = prepare(Case("empty", partial(net.model, shape)))
     end = time.monotonic() + settings.limit
-    names = [n for n in settings.contenders if n not in OURS]
+    names = [n for n in settings.contenders if n in RIVALS]
     probes = {n: _missing(n) or _process("probe", job, n, settings, end) for n in names}
     return {n: p["memory_bytes"] for n, p in probes.items() if "memory_bytes" in p}
 
@@ -205,9 +206,9 @@ def prepare(case: Case, symbolic: bool = False) -> Job:
         stale.unlink()
     model = case.build()
     inputs = make_inputs(case, model)
-    if not (symbolic or case.symbolic):
+    if not (symbolic or case.symbolic) or not is_modern(model):  # the converter wants sizes
         model = fixed(model, inputs)
-    model = modern(model)  # the converter wants sizes
+    model = modern(model)
     expected = reference(model, inputs)
     onnx.save(model, folder / "model.onnx")
     write_arrays(folder / "inputs.npz", inputs)
