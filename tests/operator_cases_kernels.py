@@ -33,6 +33,9 @@ def _products(t: Table) -> None:
     t.row("Gemm", real(4, 3), real(3, 5), constants=(1,), alpha=0.25)
     t.row("Gemm", real(1, 33), real(33, 50), real(50), constants=(1, 2))
     t.row("Gemm", real(70, 20), real(20, 40), real(40), constants=(1, 2))
+    for m, k, n in ((19, 7, 6), (9, 13, 20), (5, 3, 67), (33, 10, 50), (3, 18, 100)):
+        t.row("Gemm", real(m, k), real(k, n), real(n), constants=(1, 2))
+        t.row("Gemm", real(k, m), real(n, k), transA=1, transB=1)
     t.row("Gemm", real(2, 0), real(0, 3), real(3), constants=(1, 2))
     t.row("Gemm", real(0, 3), real(3, 5), real(5), constants=(1, 2))
     t.row("Gemm", real(4, 3, dtype=np.float64), real(3, 5, dtype=np.float64), constants=(1,))

@@ -257,10 +257,13 @@ struct Tile {
 // The next k steps of the sums of R rows and a strip, from 0 or from where the sums before stopped.
 // Not a template over the epilogue: there are only a handful of these in a program.
 template <std::size_t R, std::size_t V, std::size_t Q>
-SOFIE_NOINLINE void gemm_tile(std::size_t k, LeftSide left, Strip b, const float* sums, const Target& to) {
+SOFIE_NOINLINE void gemm_tile(std::size_t k, const float* a, const LeftSide& side, const Strip& strip,
+                              const float* sums, float* c, const Target& to) {
+  // Copied one by one: what was written in parts should not be read as a vector at once.
+  LeftSide left{a, side.row, Q > 0 ? 1 : side.step};
+  Strip b{strip.first, strip.panel, strip.last, strip.step};
   using T = Tile<R, V, Q>;
   T tile(sums);
-  if constexpr (Q > 0) left.step = 1;
   f32v x[T::G + 1];
   if constexpr (Q == 0) {
     for (std::size_t i = 0; i < k; ++i) tile.template add<0>(left, x, b);
@@ -282,7 +285,7 @@ SOFIE_NOINLINE void gemm_tile(std::size_t k, LeftSide left, Strip b, const float
       if (i + 2 < k) tile.template add<2>(left, x, b);
     }
   }
-  tile.finish(to, std::make_index_sequence<R>{});
+  tile.finish({c, to.ldc, to.columns, to.bias, to.least}, std::make_index_sequence<R>{});
 }
 
 // How many of the rows that are left the next tile takes: none so small that it waits for its own sums where
@@ -302,25 +305,23 @@ template <std::size_t V, std::size_t Q>
 SOFIE_NOINLINE void gemm_strip(std::size_t rows, std::size_t k, const LeftSide& left, Strip b, float* sums,
                                const Target& target) {
   constexpr std::size_t R = tile_rows<V, Q>();
+  const Target partial{sums, kSums, kSums};
   std::size_t done = 0;
   do {
     const std::size_t steps = k - done < kBlockK ? k - done : kBlockK;
+    const bool last = done + steps == k;
+    const Target& to = last ? target : partial;
     for (std::size_t r = 0, count; r < rows; r += count) {
       count = next_rows<V, Q>(rows - r);
-      float* partial = sums + r * kSums;
-      Target to{partial, kSums, kSums};
-      if (done + steps == k) {
-        to = target;
-        to.c += r * to.ldc;
-      }
-      const LeftSide from{left.a + r * left.row + done * left.step, left.row, left.step};
+      const float* a = left.a + r * left.row + done * left.step;
+      const float* from = done > 0 ? sums + r * kSums : nullptr;
+      float* c = to.c + r * to.ldc;
       const auto run = [&](auto n) SOFIE_INLINE {
         constexpr std::size_t kRows = decltype(n)::value;
         // So few rows gain nothing from groups of four; the panels are padded.
         constexpr bool padded = Q > 0 && kRows < 4;
         if constexpr (kRows <= R) {
-          gemm_tile<kRows, padded ? V + 1 : V, padded ? 0 : Q>(steps, from, b, done > 0 ? partial : nullptr,
-                                                               to);
+          gemm_tile<kRows, padded ? V + 1 : V, padded ? 0 : Q>(steps, a, left, b, from, c, to);
         }
       };
       switch (count) {
