@@ -130,6 +130,11 @@ SOFIE_NOINLINE inline void gather_taps(const IntegerConvShape& s, std::size_t qu
             if (s.stride[2] == 1) {
               for (std::size_t l = 0; l < run->count; l += kLanes)
                 std::memcpy(to + run->to + l, from + l, sizeof(u32v));
+            } else if (s.stride[2] == 2) {
+              for (std::size_t l = 0; l < run->count; l += kLanes) {
+                const f32v words = load_every_second(reinterpret_cast<const float*>(from + 2 * l));
+                std::memcpy(to + run->to + l, &words, sizeof words);
+              }
             } else {
               for (std::size_t l = 0; l < run->count; ++l) to[run->to + l] = from[l * s.stride[2]];
             }
@@ -177,7 +182,7 @@ void integer_conv(B batch, const std::size_t (&in)[P::rank], const std::size_t (
   const std::size_t positions = s.out_size(), steps = s.taps() * quads;
   const std::uint32_t zero = static_cast<std::uint32_t>(*zx) + (std::is_signed<X>::value ? 128u : 0u);
   // Whole vectors of the planes are copied, which may reach beyond their end; vectors of taps are aligned.
-  std::uint32_t* const taps = workspace + (quads * s.plane_size() + 2 * kLanes - 1) / kLanes * kLanes;
+  std::uint32_t* const taps = workspace + (quads * s.plane_size() + 3 * kLanes - 1) / kLanes * kLanes;
   const std::size_t ldb = s.pointwise ? s.plane_size() : kIntegerCols;
   alignas(64) std::int32_t sums[kIntegerBlockRows * kIntegerCols];
   alignas(64) std::uint32_t seen[kIntegerCols];
