@@ -148,6 +148,29 @@ def _two_uses_of_rows() -> ModelProto:
     )
 
 
+def _scores() -> ModelProto:
+    """Products with one column: of normalised rows, read twice afterwards; and of short rows."""
+    return model(
+        [
+            node("Softmax", ["x"], ["s"], axis=2),
+            node("MatMul", ["s", "w"], ["m"]),
+            node("Add", ["m", "b"], ["a"]),
+            node("Sigmoid", ["a"], ["score"]),
+            node("Mul", ["x", "score"], ["y"]),
+            node("Squeeze", ["score", "two"], ["z"]),
+            node("MatMul", ["score", "w1"], ["u"]),
+        ],
+        [value("x", ["N", "P", 19])],
+        ["y", "z", "u"],
+        [
+            tensor("w", random((19, 1))),
+            tensor("b", random((1,))),
+            tensor("two", np.array([2])),
+            tensor("w1", random((1, 1))),
+        ],
+    )
+
+
 def _residual(channels: int = 4) -> ModelProto:
     """1x1 convolutions next to one with a window: few channels stay first."""
     return model(
@@ -288,6 +311,12 @@ EXAMPLES = (
         "pair_map is computed before",
     ),
     Example("pairs_of_two", _flattened_pairs(2), ({"x": random((4, 6, 2))},)),
+    Example(
+        "scores",
+        _scores(),
+        ({"x": random((2, 5, 19))}, {"x": random((1, 1, 19))}),
+        "is a sum per row",
+    ),
     Example("rows", _two_uses_of_rows(), ({"x": random((2, 4, 5))}, {"x": random((1, 4, 1))})),
     Example("residual", _residual(), ({"x": random((2, 3, 6, 7))},)),
     Example(

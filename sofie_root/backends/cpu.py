@@ -11,9 +11,11 @@ from sofie_root.ir.dim import (
     Dim,
     Symbol,
     as_poly,
+    ceildiv,
     floordiv,
     linear,
     product,
+    single_atom,
     size_symbols,
     walk,
 )
@@ -57,6 +59,8 @@ from .names import Names, comment, string_literal
 from .text import Scope
 
 INDENT = "  "
+WIDEST = 16
+"""Floats of the widest vector: rows on the stack have room for whole ones."""
 
 
 @dataclass(slots=True)
@@ -135,7 +139,7 @@ class CpuPrinter:
         for name in nest.locals:
             pointers[name] = self.names.name(("local", name), name)
         registers = frozenset(n for n, b in nest.locals.items() if b.shape == ())
-        scope = Scope(scope.variables, pointers, registers)
+        scope = Scope(scope.variables, pointers, registers, rows=_whole_rows(nest))
         body = [flatten(node, self.schedule, nest) for node in nest.body]
         inner = self._arrays(nest, None, pointers)
         for node in body:
@@ -150,6 +154,8 @@ class CpuPrinter:
             buffer = nest.locals[name]
             if (home.var if home else None) == at and buffer.shape != ():
                 size = product(buffer.shape)
+                if name in _whole_rows(nest):
+                    size = ceildiv(size, WIDEST) * WIDEST
                 lines.append(f"alignas(64) {buffer.dtype.cpp} {pointers[name]}[{size}];")
         return lines
 
@@ -234,6 +240,9 @@ class CpuPrinter:
             if parts[0] != 1:
                 stride = f"static_cast<std::size_t>({text.dim(parts[0], scope.scalar())})"
                 return [f"sofie::scatter({where}, {stride}, {scope.lanes[1]}, {value});"]
+            if loop.output in scope.rows:
+                scope.whole.add(loop.output)
+                return [f"sofie::store({where}, sofie::whole({scope.lanes[1]}), {value});"]
             return [f"sofie::store({where}, {scope.lanes[1]}, {value});"]
         place = f"{name}[{text.dim(at, scope)}]"
         if loop.update is not None:
@@ -440,6 +449,22 @@ class CpuPrinter:
             f"[&](auto acc{params}, auto{_named(tag, used)}) SOFIE_INLINE "
             f"{{ {lines}return {value}; }}"
         )
+
+
+def _whole_rows(nest: Nest) -> frozenset[str]:
+    """Rows on the stack that one loop fills from end to end."""
+    writers: dict[str, list[Loop]] = {}
+    for loop in nest.loops():
+        writers.setdefault(loop.output, []).append(loop)
+    found: set[str] = set()
+    for name, buffer in nest.locals.items():
+        (loop, *others) = writers[name]
+        axes = [(d, n) for d, n in zip(loop.index, buffer.shape, strict=True) if n != 1]
+        atom = single_atom(axes[0][0]) if len(axes) == 1 else None
+        plain = isinstance(atom, Symbol) and atom.extent == axes[0][1] and not others
+        if plain and buffer.dtype is DType.FLOAT and loop.update is None:
+            found.add(name)
+    return frozenset(found)
 
 
 def _loop_name(depth: int) -> str:

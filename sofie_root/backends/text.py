@@ -47,6 +47,8 @@ class Scope:
         registers: buffers that are registers, not memory.
         lanes: the vectorised index and its lane tag's name; None in the scalar dialect.
         cells: indices read earlier, and the variables that hold them.
+        rows: temporaries with room for whole vectors.
+        whole: those of them that have been written in whole vectors, the last one too.
     """
 
     variables: Mapping[Atom, str]
@@ -55,6 +57,8 @@ class Scope:
     lanes: tuple[Symbol, str] | None = None
     hoisted: dict[Expr, str] = field(default_factory=dict)
     cells: Mapping[Cell, str] = field(default_factory=dict)
+    rows: frozenset[str] = frozenset()
+    whole: set[str] = field(default_factory=set)
 
     def scalar(self, name: str | None = None) -> Scope:
         """The same scope in the scalar dialect, the vectorised index being called ``name``."""
@@ -233,6 +237,8 @@ def _load(e: Load, scope: Scope) -> str:
         inner = scope.scalar()
         if stride == 0:
             return f"{name}[{dim(rest, inner)}]"
+        if stride == 1 and e.buffer in scope.whole:
+            return f"sofie::load({name}, sofie::whole({tag}))"
         if stride == 1:
             return f"sofie::load({pointer(name, rest, inner)}, {tag})"
         if e.dtype is DType.FLOAT and at_least(stride, 0):

@@ -241,8 +241,9 @@ def _rewrite(program: Program, kernel: Kernel, rows: tuple[Symbol, ...], terms: 
     del program.statements[place:]
     builder = Builder(program)
     builder.origin, builder.names = kernel.origin, (out,)
-    shape = program.buffers[out].shape
-    column = Symbol(f"{out}.n", shape[-1])
+    shape, columns = program.buffers[out].shape, kernel.args[1]
+    assert isinstance(columns, int)
+    column = Symbol(f"{out}.n", columns)
     total: Expr | None = None
     products = _products(builder, terms, out)
     for term in terms:
@@ -253,13 +254,14 @@ def _rewrite(program: Program, kernel: Kernel, rows: tuple[Symbol, ...], terms: 
             value = factor * value
         total = value if total is None else total + value
     assert total is not None
-    axes = (*(v.extent or 1 for v in rows), shape[-1])
+    axes = (*(v.extent or 1 for v in rows), columns)
     target = tuple(_plain(v) for v in (*rows, column))
     flat = reshape_index(target, axes, shape)
     if kernel.epilogue is not None:
-        mapping: dict[Atom, Dim] = dict(zip(kernel.epilogue.vars, flat, strict=True))
+        own = reshape_index(target, axes, (*kernel.inputs[0].shape[:-1], columns))
+        mapping: dict[Atom, Dim] = dict(zip(kernel.epilogue.vars, own, strict=True))
         result = total
-        total = _with_acc(ex.substitute_dims(kernel.epilogue.body, mapping), result)
+        total = with_acc(ex.substitute_dims(kernel.epilogue.body, mapping), result)
     variables = tuple(v for v in (*rows, column) if v.extent != 1)
     total = ex.substitute_dims(total, {v: 0 for v in (*rows, column) if v.extent == 1})
     program.statements += after
@@ -317,10 +319,10 @@ def _plain(v: Symbol) -> Dim:
     return 0 if v.extent == 1 else as_poly(v)
 
 
-def _with_acc(body: Expr, value: Expr) -> Expr:
+def with_acc(body: Expr, value: Expr) -> Expr:
     """The epilogue with the kernel's result put in."""
     if isinstance(body, Acc):
         return value
     if isinstance(body, Call):
-        return replace(body, args=tuple(_with_acc(a, value) for a in body.args))
+        return replace(body, args=tuple(with_acc(a, value) for a in body.args))
     return body

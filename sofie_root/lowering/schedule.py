@@ -28,6 +28,7 @@ from .inline import Decisions, compose_views, inline, reads, remove_dead, writes
 from .linear import move_linear_maps
 from .lower import lower
 from .memory import Lifetime, Plan, plan
+from .narrow import sum_narrow_products
 from .nest import Nest, Step, build
 from .order import order_loops
 from .place import write_in_place
@@ -124,6 +125,7 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     order_loops(program)
     inline(program, decisions)
     move_linear_maps(program, decisions)
+    sum_narrow_products(program, decisions)
     split_indices(program)
     inline(program, decisions)
     fuse_epilogues(program, decisions)

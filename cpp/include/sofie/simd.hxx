@@ -102,6 +102,11 @@ struct Partial {
   std::size_t n;
 };
 
+/// The same place with all lanes: for memory with room for whole vectors, of which the other lanes are not
+/// used. (Masked stores are slow to read again.)
+SOFIE_INLINE constexpr Full whole(Full j) { return j; }
+SOFIE_INLINE constexpr Full whole(Partial j) { return {j.i}; }
+
 namespace detail {
 template <class T>
 struct Same {

@@ -1,0 +1,74 @@
+"""A product with one column is a sum per row.
+
+A register tile of the matrix kernel would compute a whole vector of columns for the one that is wanted; a
+sum runs over vectors of the row instead, and joins the loop that makes the row.
+"""
+
+from __future__ import annotations
+
+from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom
+from sofie_root.ir.dtype import DType
+from sofie_root.kernels import gemm
+from sofie_root.program import expr as ex
+from sofie_root.program.builder import Builder, reshape_index
+from sofie_root.program.expr import Load
+from sofie_root.program.program import Buffer, Kernel, Loop, Program, Reduction, Statement
+
+from .inline import Decisions, fits
+from .linear import with_acc
+
+ROW = 8
+"""Shorter rows stay products: their sums would spend their time on adding up lanes."""
+
+
+def sum_narrow_products(program: Program, decisions: Decisions) -> None:
+    """Makes loops of products by a constant column; see the module's text."""
+    statements: list[Statement] = []
+    for statement in program.statements:
+        if isinstance(statement, Kernel) and statement.spec.name == "gemm":
+            made = _as_sums(program, statement)
+            if made:
+                decisions.fused.append(f"{' + '.join(statement.origin)} is a sum per row")
+            statements += made or [statement]
+        else:
+            statements.append(statement)
+    program.statements = statements
+
+
+def _as_sums(program: Program, kernel: Kernel) -> list[Loop]:
+    """The loop that adds up and, for an epilogue, one more; none where it stays a product."""
+    operand, packed = kernel.inputs
+    weights, out = program.constants.get(packed.buffer), kernel.outputs[0]
+    buffer, length = program.buffers[operand.buffer], operand.shape[-1]
+    if weights is None or out is None or kernel.args[1] != 1 or buffer.dtype is not DType.FLOAT:
+        return []
+    if operand.offset != 0 or not fits(operand, "contiguous"):
+        return []
+    if not isinstance(length, int) or buffer.numel != product(operand.shape):
+        return []
+    if not program.choice.specialised(length >= ROW):
+        return []
+    column = Builder(program).constant(gemm.unpack(weights, 1)[:, 0], f"{packed.buffer}.column")
+    rows = tuple(Symbol(f"{out}.s{axis}", d) for axis, d in enumerate(operand.shape[:-1]))
+    along = as_poly(Symbol(f"{out}.k", length)) if length != 1 else 0
+    at: tuple[Dim, ...] = tuple(0 if v.extent == 1 else as_poly(v) for v in rows)
+    place = reshape_index((*at, along), operand.shape, buffer.shape)
+    term = Load(DType.FLOAT, buffer.name, place) * Load(DType.FLOAT, column.buffer, (along,))
+    used = tuple(v for v in rows if v.extent != 1)
+    over = single_atom(along)
+    reduction = Reduction("sum", (over,)) if isinstance(over, Symbol) else None
+    target = reshape_index((*at, 0), (*operand.shape[:-1], 1), program.buffers[out].shape)
+    if kernel.epilogue is None:
+        return [Loop(out, used, target, term, reduction, kernel.origin)]
+    total = f"{out}.sum"
+    while total in program.buffers:
+        total += "'"
+    program.buffers[total] = Buffer(total, DType.FLOAT, tuple(v.extent or 1 for v in used))
+    own = tuple(as_poly(v) for v in used)
+    mapping: dict[Atom, Dim] = dict(zip(kernel.epilogue.vars, (*at, 0), strict=True))
+    body = ex.substitute_dims(kernel.epilogue.body, mapping)
+    body = with_acc(body, Load(DType.FLOAT, total, own))
+    return [
+        Loop(total, used, own, term, reduction, kernel.origin),
+        Loop(out, used, target, body, None, kernel.origin),
+    ]
