@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from .run import Settings, run
 from .timing import BenchError
 
 HERE = Path(__file__).parent
+OUTPUT = HERE / "results" if (HERE.parent / "Makefile").exists() else Path("rootbench-results")
 SLOW_TO_START = ("pytorch", "pytorch-compile")
 
 DESCRIPTION = """\
@@ -130,6 +132,8 @@ def _measure(
                 whole.write_text(_text(results))
 
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Being told to end is like Ctrl-C: no process of this run is left behind.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             results = run(cases, settings, on_step, on_result, earlier)
         except KeyboardInterrupt:
@@ -137,6 +141,8 @@ def _measure(
                 f"interrupted. What was measured is in {file}: --report {file} shows it, and\n"
                 f"  {command} --resume\ngoes on with it"
             ) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
         progress.update(task, completed=len(cases), description="done")
     return results
 
@@ -233,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         help="go on with an interrupted run: keep what bench.json in --output holds",
     )
     add("--core", type=int, help="the core that everything is pinned to (the last one)")
-    add("--output", default=str(HERE / "results"), metavar="DIR", help="where results go")
+    add("--output", default=str(OUTPUT), metavar="DIR", help=f"where results go ({OUTPUT.name})")
     add(
         "--write",
         action="store_true",
