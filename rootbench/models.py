@@ -75,8 +75,15 @@ def _classic() -> Iterable[Case]:
         "linear200x5_b1", partial(classic.dense, 5, 200, 1), bar=0.62, tags=quick | {"events"}
     )
     yield Case("conv5x5_1to2", classic.one_conv, bar=0.15, tags=quick)
-    yield Case("conv14_b1", partial(classic.conv_chain, 1), bar=0.28, exact_bar=0.50)
-    yield Case("conv14_b32", partial(classic.conv_chain, 32), bar=0.28, exact_bar=0.50, tags=heavy)
+    for batch, tags in ((1, frozenset[str]()), (32, heavy)):
+        yield Case(
+            f"conv14_b{batch}",
+            partial(classic.conv_chain, batch),
+            bar=0.28,
+            exact_bar=0.50,
+            tags=tags,
+            series=("14 x Conv 5x5: batch", batch),
+        )
     yield Case("resnet18", classic.resnet18, bar=0.56)
     for cell in ("RNN", "GRU", "LSTM"):
         yield Case(cell.lower(), partial(classic.recurrent, cell), bar=0.40, tags=quick)
