@@ -38,7 +38,7 @@ constexpr std::size_t kWinogradRow = 16;
 // Tiles whose columns are transformed in one go: they fit into the first-level cache.
 constexpr std::size_t kWinogradRun = 8;
 // Floats that the weights are fetched ahead of their use.
-constexpr std::size_t kWinogradAhead = 4096;
+constexpr std::size_t kWinogradAhead = 2048;
 
 // Rows x vectors of a register tile: as in gemm.hxx.
 #if defined(SOFIE_ISA_AVX512)
@@ -132,7 +132,10 @@ SOFIE_INLINE inline void winograd_input_channels(const WinogradRun& run, Winogra
     SOFIE_UNROLL
     for (std::size_t i = 0; i < S::n0; ++i) {
       if (Inside || (i >= rows.first && i < rows.last)) {
-        d[i] = load(run.image + (corner + i * row + j * run.channels), channels);
+        const float* pixel = run.image + (corner + i * row + j * run.channels);
+        d[i] = load(pixel, channels);
+        // The next channels of the pixel: they lie too far from those of its neighbours to be foreseen.
+        __builtin_prefetch(pixel + channels.i + kLanes);
       } else {
         d[i] = f32v{};
       }
@@ -403,6 +406,13 @@ void winograd(std::size_t batch, const std::size_t (&in)[P::rank], const float* 
                const std::size_t j0 = (column + r) * S::m1;
                const std::size_t breadth = out1 - j0 < S::m1 ? out1 - j0 : S::m1;
                const std::size_t pixel = (image * out0 + i0) * out1 + j0;
+               // Where the next tile goes: fetched while this one is transformed.
+               for (std::size_t i = 0; i < height; ++i) {
+                 for (std::size_t j = S::m1; j < 2 * S::m1; ++j) {
+                   const float* const to = y + (pixel + i * out1 + j) * P::O + o;
+                   for (std::size_t c = 0; c < outputs; c += kRow) __builtin_prefetch(to + c, 1);
+                 }
+               }
                for (std::size_t c = 0; c < outputs; c += kRow) {
                  const std::size_t left = outputs - c < kRow ? outputs - c : kRow;
                  detail::winograd_output<S>(m + c / kRow * step + (t + r) * kRow, m_plane,
