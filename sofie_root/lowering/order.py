@@ -18,8 +18,10 @@ from sofie_root.program.program import Loop, Program
 
 from .inline import reads, writes
 
-STORE = 0.5
-"""Weight of a store in a reducing loop against that of a read: it happens once for many reads."""
+STORE = 2.0
+"""Weight of a store against that of a read: lanes that are stored far apart cost more than lanes read so."""
+REDUCED_STORE = 0.5
+"""The same in a reducing loop: it happens once for many reads."""
 SHORT = 4
 """An index with so few values does not fill a vector."""
 
@@ -89,7 +91,7 @@ def _score(program: Program, loop: Loop, v: Symbol, free: bool) -> float:
         total += _along(load.index, shape, v)
     if free and loop.reduction is None:
         return total  # it will be stored in whatever order is best
-    weight = 1.0 if loop.reduction is None else STORE
+    weight = STORE if loop.reduction is None else REDUCED_STORE
     return total + weight * _along(loop.index, program.buffers[loop.output].shape, v)
 
 
