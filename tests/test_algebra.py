@@ -148,6 +148,29 @@ def _two_uses_of_rows() -> ModelProto:
     )
 
 
+def _chain(width: int) -> ModelProto:
+    """Linear maps in a row: a bias and a residual between them, and no other reader."""
+    return model(
+        [
+            node("Gemm", ["x", "w1", "b1"], ["a"]),
+            node("Relu", ["a"], ["r"]),
+            node("Gemm", ["r", "w2", "b2"], ["b"]),
+            node("Add", ["b", "x"], ["sum"]),
+            node("Gemm", ["sum", "w3", "b3"], ["y"], name="last"),
+        ],
+        [value("x", ["N", 24])],
+        ["y"],
+        [
+            tensor("w1", random((24, 40))),
+            tensor("b1", random((40,))),
+            tensor("w2", random((40, 24), seed=2)),
+            tensor("b2", random((24,), seed=3)),
+            tensor("w3", random((24, width), seed=4)),
+            tensor("b3", random((width,), seed=5)),
+        ],
+    )
+
+
 def _scores() -> ModelProto:
     """Products with one column: of normalised rows, read twice afterwards; and of short rows."""
     return model(
@@ -311,6 +334,15 @@ EXAMPLES = (
         "pair_map is computed before",
     ),
     Example("pairs_of_two", _flattened_pairs(2), ({"x": random((4, 6, 2))},)),
+    *(
+        Example(
+            f"chain_to_{n}",
+            _chain(n),
+            ({"x": random((9, 24))}, {"x": random((1, 24))}),
+            "last is computed before",
+        )
+        for n in (1, 3)
+    ),
     Example(
         "scores",
         _scores(),

@@ -3,7 +3,8 @@
 A product with constant weights commutes with everything that only picks rows: for an edge network,
 ``[x_i, x_j - x_i] W`` is ``x_i (W_1 - W_2) + x_j W_2``, two products over the points instead of one over
 all pairs, and a loop that adds the rows which the pairs pick. The loops that fill the operand tell
-what is picked, so no operator is known by name here.
+what is picked, so no operator is known by name here. Where a row is the result of another such map that
+nobody else needs, the two maps are one.
 """
 
 from __future__ import annotations
@@ -104,8 +105,10 @@ def _move(program: Program, kernel: Kernel) -> str | None:
         if found is None:
             return "its operand is not made of picked rows"
         terms += found
-    merged = _merged(terms)
-    before = typical(product(buffer.shape)) * columns
+    chained = [_through_product(program, writers, t) for t in terms]
+    saved = sum(work for _, work in chained)
+    merged = _merged([t for t, _ in chained])
+    before = typical(product(buffer.shape)) * columns + saved
     after = sum(_work(program, t, rows) * columns for t in merged)
     if before < GAIN * after:
         return f"{after:.0f} multiplications instead of {before} at typical sizes"
@@ -113,11 +116,44 @@ def _move(program: Program, kernel: Kernel) -> str | None:
     return None
 
 
+def _through_product(program: Program, writers: list[Loop], term: Term) -> tuple[Term, float]:
+    """Where the source is a product that only this term needs, the same term of that product's operand.
+
+    Also the multiplications of the product that are saved: the two maps are one map.
+    """
+    made = [s for s in program.statements if term.source in writes(s)]
+    users = [s for s in program.statements if term.source in reads(s)]
+    kernel = made[0] if len(made) == 1 else None
+    same = (term, 0.0)
+    if not isinstance(kernel, Kernel) or kernel.spec.name != "gemm" or kernel.epilogue is not None:
+        return same
+    only = users[0] if len(users) == 1 else None
+    if not isinstance(only, Loop) or all(only.body != w.body for w in writers):
+        return same
+    operand, packed = kernel.inputs
+    weights, width = program.constants.get(packed.buffer), kernel.args[1]
+    shape, inner = program.buffers[term.source].shape, program.buffers[operand.buffer]
+    if weights is None or not isinstance(width, int) or inner.dtype is not DType.FLOAT:
+        return same
+    if operand.offset != 0 or not fits(operand, "contiguous") or inner.shape != operand.shape:
+        return same
+    if term.axis != len(shape) - 1 or inner.shape[:-1] != shape[:-1]:
+        return same
+    first = gemm.unpack(weights, width).astype(np.float64)
+    both = (first @ term.weights.astype(np.float64)).astype(np.float32)
+    work = typical(product(shape)) * first.shape[0]
+    return replace(term, source=operand.buffer, axis=len(inner.shape) - 1, weights=both), work
+
+
 def _work(program: Program, term: Term, rows: tuple[Symbol, ...]) -> float:
     """Elements of the source at typical sizes; less where rows of another size symbol are picked.
 
+    None of a constant: its product is computed when the model is generated.
+
     Edges pick nodes, and there are more edges than nodes, which the sizes alone do not tell.
     """
+    if term.source in program.constants:
+        return 0
     shape = program.buffers[term.source].shape
     own = set(size_symbols(shape))
     picked = set(size_symbols([v.extent or 1 for v in rows])) - own
@@ -309,7 +345,15 @@ def _products(builder: Builder, terms: list[Term], out: str) -> dict[int, tuple[
         if x.rank == 1:
             x = builder.reshape(x, (1, x.shape[0]))
         weights = np.concatenate([t.weights for t in group], axis=1)
-        z = gemm.gemm(builder, x, weights, f"{out}.weights")
+        constant = builder.program.constants.get(name)
+        if constant is None:
+            z = gemm.gemm(builder, x, weights, f"{out}.weights")
+        else:
+            product_of = np.moveaxis(constant, axis, -1) @ weights
+            z = builder.constant(
+                product_of.reshape(-1, weights.shape[1]) if constant.ndim == 1 else product_of,
+                f"{out}.rows",
+            )
         columns = group[0].weights.shape[1]
         found.update((id(t), (z, k * columns)) for k, t in enumerate(group))
     return found
