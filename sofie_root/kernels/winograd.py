@@ -61,7 +61,7 @@ WEIGHTS = 1 << 16
 
 TRANSFORM = 11
 """Time to transform one value there or back, in multiply-adds of a matrix product."""
-WEIGHT = 6
+WEIGHT = 8
 """Time to transform one weight on its way, in multiply-adds of a matrix product."""
 LARGE = 1 << 21
 """Transformed weights that are not stored, as long as one block of tiles reads them."""
