@@ -16,6 +16,7 @@ from onnx_models import assert_same, by_runtime, imported, model, node, random, 
 from sofie_root.lowering.schedule import schedule
 from sofie_root.model import Model
 from sofie_root.passes import optimise
+from sofie_root.program.choice import default_choice
 from sofie_root.program.program import Kernel
 
 
@@ -387,7 +388,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 def test_compiled_like_onnxruntime(example: Example, library: Compiled) -> None:
     k = EXAMPLES.index(example)
     decisions = library.models[k].schedule.decisions
-    assert not example.says or any(example.says in line for line in decisions.fused)
+    if default_choice().kernels != "never":  # some are decisions for a specialised form
+        assert not example.says or any(example.says in line for line in decisions.fused)
     for inputs in example.inputs:
         assert_same(library.run(k, inputs), by_runtime(example.proto, inputs), 1e-5)
 
