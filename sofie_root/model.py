@@ -222,7 +222,7 @@ class Model:
                 ``<sofie/...>``, found through ``sofie-root config --incdir``.
             namespace: namespace of the Session; ``TMVA_SOFIE_`` and the file's stem if not given.
             exact: no algorithm that rounds more than direct summation does: no Winograd convolutions,
-                which are faster and lose up to two decimal digits.
+                which are faster and round up to five times more (see kernels/winograd.py).
 
         Returns:
             The path of the header.
