@@ -268,7 +268,7 @@ def _process(task: str, job: Job, argument: str, settings: Settings, end: float)
             command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            code = child.wait(max(1.0, end - time.monotonic()))
+            code = child.wait(max(0.0, end - time.monotonic()))
         except BaseException as error:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
