@@ -53,6 +53,7 @@ from sofie_root.program.program import (
 )
 
 from .arithmetic import reciprocal
+from .epilogue import index_of, with_acc
 from .inline import Decisions, dim_reads, reads, remove_dead, writes
 
 
@@ -105,7 +106,7 @@ def _match(program: Program, values: Kernel, side: int) -> Match | str:
             ("outer", "inner", "row", "column"), _scores_shape(values, side), strict=True
         )
     )
-    at = tuple(_plain(v) for v in axes)
+    at = tuple(index_of(v) for v in axes)
     column = axes[-1]
     steps = _with_batch(_turned(operand) if side == 1 else operand).strides
     position: Dim = operand.offset
@@ -266,7 +267,7 @@ def _resolve(program: Program, operand: Operand) -> tuple[Source, list[Dim]]:
     if not isinstance(body, Load) or body.dtype is not buffer.dtype:
         return plain, []
     axes = tuple(Symbol(f"{operand.buffer}.a{k}", d) for k, d in enumerate(operand.shape))
-    at = tuple(0 if v.extent == 1 else as_poly(v) for v in axes)
+    at = tuple(index_of(v) for v in axes)
     mapping = _mapping(writer, reshape_index(at, operand.shape, buffer.shape))
     if mapping is None:
         return plain, []
@@ -388,7 +389,7 @@ def _score(
         value = ex.call(function, value, factor)
     value = _multiplied(value)
     if scores.epilogue is not None:
-        body = _with_acc(_multiplied(scores.epilogue.body), value)
+        body = with_acc(_multiplied(scores.epilogue.body), value)
         return replace(scores.epilogue, body=body)
     if not scale:
         return None
@@ -409,14 +410,6 @@ def _multiplied(e: Expr) -> Expr:
     return e if factor is None else ex.call("mul", e.args[0], factor)
 
 
-def _with_acc(body: Expr, value: Expr) -> Expr:
-    if isinstance(body, Acc):
-        return value
-    if isinstance(body, Call):
-        return replace(body, args=tuple(_with_acc(a, value) for a in body.args))
-    return body
-
-
 def _finish(program: Program, values: Kernel) -> tuple[str, Loop | None]:
     """The buffer for the kernel's result, and the loop that does what the product's epilogue did."""
     out = values.outputs[0]
@@ -430,10 +423,10 @@ def _finish(program: Program, values: Kernel) -> tuple[str, Loop | None]:
     variables = values.epilogue.vars
     own = tuple(v.extent or 1 for v in variables)
     program.buffers[name] = Buffer(name, buffer.dtype, own)
-    at = tuple(0 if v.extent == 1 else as_poly(v) for v in variables)
+    at = tuple(index_of(v) for v in variables)
     ones: dict[Atom, Dim] = {v: 0 for v in variables if v.extent == 1}
     body = ex.substitute_dims(values.epilogue.body, ones)
-    body = _with_acc(body, Load(buffer.dtype, name, at))
+    body = with_acc(body, Load(buffer.dtype, name, at))
     index = reshape_index(at, own, buffer.shape)
     return name, Loop(
         out, tuple(v for v in variables if v.extent != 1), index, body, None, values.origin
@@ -463,7 +456,7 @@ def _written_to(
         v, inner = splits[0]
         outer = Symbol(f"{v.name}.outer", floordiv(v.extent or 1, inner))
         rest = Symbol(f"{v.name}.inner", inner)
-        whole: dict[Atom, Dim] = {v: _plain(outer) * inner + _plain(rest)}
+        whole: dict[Atom, Dim] = {v: index_of(outer) * inner + index_of(rest)}
         read, written = substitute(read, whole), substitute(written, whole)
         variables[variables.index(v) : variables.index(v) + 1] = [outer, rest]
     variables = [v for v in variables if v.extent != 1]
@@ -484,7 +477,3 @@ def _written_to(
         for step, extent in zip(contiguous_strides(shape), shape, strict=True)
     )
     return copy.output, strides
-
-
-def _plain(v: Symbol) -> Dim:
-    return 0 if v.extent == 1 else as_poly(v)

@@ -114,7 +114,7 @@ def _fuse(program: Program, kernel: Kernel, loop: Loop) -> Kernel | str:
         return "it covers only a part"
     old = kernel.epilogue
     variables = old.vars if old else _fresh(source.shape, result)
-    at = reshape_index(tuple(_as_index(v) for v in variables), source.shape, target.shape)
+    at = reshape_index(tuple(index_of(v) for v in variables), source.shape, target.shape)
     mapping: dict[Atom, Dim] = {}
     for own, position in zip(loop.index, at, strict=True):
         atom = single_atom(own)
@@ -143,8 +143,18 @@ def _fresh(shape: tuple[Dim, ...], name: str) -> tuple[Symbol, ...]:
     return tuple(Symbol(f"{name}.e{axis}", extent) for axis, extent in enumerate(shape))
 
 
-def _as_index(v: Symbol) -> Dim:
+def index_of(v: Symbol) -> Dim:
+    """The index that a variable stands for: 0 along an axis of one element."""
     return 0 if v.extent == 1 else as_poly(v)
+
+
+def with_acc(body: Expr, value: Expr) -> Expr:
+    """An epilogue with the kernel's result put in."""
+    if isinstance(body, Acc):
+        return value
+    if isinstance(body, Call):
+        return replace(body, args=tuple(with_acc(a, value) for a in body.args))
+    return body
 
 
 def _cell_reads(d: Dim) -> set[str]:

@@ -31,9 +31,10 @@ from sofie_root.ir.types import Shape, TensorType
 from sofie_root.kernels import gemm
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import Builder, Tensor, reshape_index
-from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Load
+from sofie_root.program.expr import Call, Cell, Const, Expr, Load
 from sofie_root.program.program import Kernel, Loop, Program
 
+from .epilogue import index_of, with_acc
 from .inline import Decisions, fits, reads, reads_elements, writes
 from .memory import typical
 
@@ -291,7 +292,7 @@ def _rewrite(program: Program, kernel: Kernel, rows: tuple[Symbol, ...], terms: 
         total = value if total is None else total + value
     assert total is not None
     axes = (*(v.extent or 1 for v in rows), columns)
-    target = tuple(_plain(v) for v in (*rows, column))
+    target = tuple(index_of(v) for v in (*rows, column))
     flat = reshape_index(target, axes, shape)
     if kernel.epilogue is not None:
         own = reshape_index(target, axes, (*kernel.inputs[0].shape[:-1], columns))
@@ -357,16 +358,3 @@ def _products(builder: Builder, terms: list[Term], out: str) -> dict[int, tuple[
         columns = group[0].weights.shape[1]
         found.update((id(t), (z, k * columns)) for k, t in enumerate(group))
     return found
-
-
-def _plain(v: Symbol) -> Dim:
-    return 0 if v.extent == 1 else as_poly(v)
-
-
-def with_acc(body: Expr, value: Expr) -> Expr:
-    """The epilogue with the kernel's result put in."""
-    if isinstance(body, Acc):
-        return value
-    if isinstance(body, Call):
-        return replace(body, args=tuple(with_acc(a, value) for a in body.args))
-    return body

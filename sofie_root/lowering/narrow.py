@@ -14,8 +14,8 @@ from sofie_root.program.builder import Builder, reshape_index
 from sofie_root.program.expr import Load
 from sofie_root.program.program import Buffer, Kernel, Loop, Program, Reduction, Statement
 
+from .epilogue import index_of, with_acc
 from .inline import Decisions, fits
-from .linear import with_acc
 
 ROW = 8
 """Shorter rows stay products: their sums would spend their time on adding up lanes."""
@@ -51,7 +51,7 @@ def _as_sums(program: Program, kernel: Kernel) -> list[Loop]:
     column = Builder(program).constant(gemm.unpack(weights, 1)[:, 0], f"{packed.buffer}.column")
     rows = tuple(Symbol(f"{out}.s{axis}", d) for axis, d in enumerate(operand.shape[:-1]))
     along = as_poly(Symbol(f"{out}.k", length)) if length != 1 else 0
-    at: tuple[Dim, ...] = tuple(0 if v.extent == 1 else as_poly(v) for v in rows)
+    at: tuple[Dim, ...] = tuple(index_of(v) for v in rows)
     place = reshape_index((*at, along), operand.shape, buffer.shape)
     term = Load(DType.FLOAT, buffer.name, place) * Load(DType.FLOAT, column.buffer, (along,))
     used = tuple(v for v in rows if v.extent != 1)
