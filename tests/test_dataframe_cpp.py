@@ -8,6 +8,7 @@ from typing import Any
 
 import headers
 import pytest
+from cpp_program import require_compiler
 
 from sofie_root.config import include_dir
 from sofie_root.runtime.dataframe import SofieFunctor
@@ -62,6 +63,7 @@ def test_default_columns(root: Any) -> None:
 
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])
 def test_headers_compile_without_warnings(root: Any, tmp_path: Path, compiler: str) -> None:
+    require_compiler(compiler)
     models = [
         headers.dense(), headers.static(), headers.particles(), headers.last_axis(),
         headers.adjacency(), headers.several(), headers.nonzero(), headers.typed(), headers.half(),

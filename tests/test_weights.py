@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import xxhash
+from cpp_program import require_compiler
 from onnx_models import model, node, tensor, value
 from stored_graphs import assert_same_arrays, graph_of, sample_constants
 
@@ -163,8 +163,7 @@ def root_flags() -> list[str]:
 
 def compiled(folder: Path, compiler: str, *flags: str) -> Path:
     """The reader as a program, built without a warning."""
-    if shutil.which(compiler) is None:
-        pytest.skip(f"{compiler} is not installed")
+    require_compiler(compiler)
     warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
     command = [compiler, "-std=c++17", "-O1", "-pthread", *warnings, f"-I{include_dir()}"]
     command += [f'-DMODEL_HASH="{CPP_HASH.hex()}"', str(READER), "-o", str(folder / "reader")]
