@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sofie_root.errors import SofieError
 from sofie_root.storage.atomic import replacing
 
-from . import plots, report
+from . import plots, report, revisions
 from .findings import Result, is_wrong
 from .models import Case, select
 from .peers import CONTENDERS, OURS, PEERS
@@ -49,11 +49,13 @@ examples:
   python -m rootbench --all --events --write        what RESULTS.md is made by (25 minutes)
   python -m rootbench --all --events --resume       goes on where that was interrupted
   python -m rootbench --report rootbench/RESULTS.json   tables and plots of an earlier run
+  python -m rootbench compare REV                   the code of two revisions; compare --help
 
 peers:
   onnxruntime      C API of the wheel's library, or of $ROOTBENCH_ONNXRUNTIME
   openvino         C API of the wheel's library, or of $ROOTBENCH_OPENVINO
   pytorch, pytorch-compile   need torch (pip install torch)
+  emx-onnx-cgen    plain C, of models with fixed shapes; compiled by $CC -O3 -ffast-math
   upstream-sofie   needs $ROOTBENCH_SOFIE, a ROOT with tmva-sofie
   lwtnn            needs $ROOTBENCH_LWTNN
 A peer that is not installed is reported as not measured."""
@@ -62,9 +64,11 @@ A peer that is not installed is reported as not measured."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 1 for an error, or where an output of ours was wrong."""
     console = Console(width=None if sys.stdout.isatty() else 200)
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return _main(options, console)
+        if words[:1] == ["compare"]:
+            return revisions.main(words[1:], console)
+        return _main(_parser().parse_args(words), console)
     except (BenchError, SofieError) as error:
         print(f"rootbench: {error}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import sofie_root
-from rootbench import events, findings, models, plots, report, run, timing
+from rootbench import events, findings, models, plots, report, revisions, run, timing
 from rootbench.__main__ import main
 from rootbench.macs import count
 from rootbench.peers import CONTENDERS, Job, NotMeasured
@@ -103,6 +104,54 @@ def test_pytorch_module_computes_the_outputs(name: str) -> None:
     job = prepared(name)
     opened = CONTENDERS["pytorch"].open(job)
     assert max(compare(opened, job).values()) < 1e-5
+
+
+def other_revision(folder: Path, old: str, new: str) -> Path:
+    """A copy of the sources with one change, as another revision would have it."""
+    for part in ("sofie_root", "cpp"):
+        shutil.copytree(revisions.ROOT / part, folder / part)
+    changed = [f for f in folder.rglob("*.py") if old in f.read_text()]
+    (file,) = changed
+    file.write_text(file.read_text().replace(old, new, 1))
+    return folder
+
+
+def test_revisions_with_the_same_code_are_not_timed(tmp_path: Path) -> None:
+    job = prepared("linear50x10_b1")
+    found = revisions.compare_model(job, [revisions.ROOT, revisions.ROOT], 1e-5, 0.0, 2)
+    assert (found.before, found.ratio, found.wrong, found.difference) == (None, 1.0, (), 0.0)
+
+
+@pytest.mark.parametrize("name", ["linear50x10_b1", "interaction_50"])
+def test_revisions_are_timed_and_their_outputs_compared(name: str, tmp_path: Path) -> None:
+    job = prepared(name)
+    trees = [revisions.ROOT, other_revision(tmp_path, 'VERSION = "', 'VERSION = "9')]
+    found = revisions.compare_model(job, trees, 1e-5, 0.0, 2)
+    assert found.before is not None
+    assert found.wrong == ()
+    assert found.difference == 0
+    wrong = other_revision(
+        tmp_path / "wrong",
+        'unary("Relu", 14, "relu", NUMERIC)',
+        'unary("Relu", 14, "abs", NUMERIC)',
+    )
+    found = revisions.compare_model(job, [revisions.ROOT, wrong], 1e-5, 0.0, 2)
+    assert found.wrong == ("after",)
+    assert found.difference > 1e-3
+
+
+def test_median_interval_covers_the_median_and_narrows() -> None:
+    rng = np.random.default_rng(1)
+    draws = rng.standard_normal((400, 101))
+    intervals = np.array([revisions.median_interval(d) for d in draws])
+    covered = np.mean((intervals[:, 0] <= 0) & (intervals[:, 1] >= 0))
+    assert 0.92 < covered < 0.99
+    assert revisions.median_interval(np.array([2.0])) == (2.0, 2.0)
+
+
+def test_unknown_revision_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "no-such-revision"]) == 1
+    assert "git knows no revision 'no-such-revision'" in capfd.readouterr().err
 
 
 def test_onnxruntime_refuses_with_its_own_words() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import onnxruntime, openvino, pytorch
+from . import emx, onnxruntime, openvino, pytorch
 from .base import Contender, Job, NotMeasured, Opened
 from .external import find_lwtnn, find_upstream_sofie, lwtnn, upstream_sofie
 from .ours import EXACT, GENERATED, with_cling, with_compiler, with_compiler_exact
@@ -18,6 +18,7 @@ PEERS: dict[str, Contender] = {
     "pytorch": Contender("PyTorch eager", pytorch.open_eager, pytorch.find_torch),
     "pytorch-compile": Contender("torch.compile", pytorch.open_compiled, pytorch.find_torch),
     "upstream-sofie": Contender("upstream SOFIE", upstream_sofie, find_upstream_sofie),
+    "emx-onnx-cgen": Contender("emx-onnx-cgen", emx.open_model, emx.find_generator),
     "lwtnn": Contender("lwtnn", lwtnn, find_lwtnn),
 }
 CONTENDERS = OURS | PEERS
