@@ -143,10 +143,10 @@ def compare_model(
         took.append(generate(tree, job, folder))
         headers.append(folder / "model.hxx")
     sizes = [h.stat().st_size for h in headers]
-    facts = {"generate_s": (took[0], took[1]), "header_bytes": (sizes[0], sizes[1])}
+    facts: dict[str, Any] = {"generate_s": tuple(took), "header_bytes": tuple(sizes)}
     same_weights = len({_content(h.with_suffix(".dat")) for h in headers}) == 1
     if same_weights and len({_content(h) for h in headers}) == 1:
-        return Comparison(None, None, 1.0, 1.0, 1.0, wrong=(), difference=0.0, **facts)  # type: ignore[arg-type]
+        return Comparison(None, None, 1.0, 1.0, 1.0, wrong=(), difference=0.0, **facts)
     opened = [open_header(header, job) for header in headers]
     times = interleave(opened, seconds, min_rounds)
     wrong = []
