@@ -234,7 +234,7 @@ def numbers(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     return np.asarray(values * sign).astype(dtype)
 
 
-def interpreted(case: Case, symbolic: bool = False) -> list[np.ndarray]:
+def interpreted(case: Case, symbolic: bool = False, double: bool = False) -> list[np.ndarray]:
     """The outputs of a case as the NumPy interpreter computes them."""
-    outputs = evaluate(from_proto(case.model(symbolic)), case.feeds)
+    outputs = evaluate(from_proto(case.model(symbolic)), case.feeds, double=double)
     return [outputs[name] for name in case.output_names]

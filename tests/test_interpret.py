@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import onnx
+import onnx_models
 import pytest
+from onnx import helper
 
 from sofie_root.errors import InputError
+from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import DType, TensorType, symbol
 from sofie_root.ir.dim import Dim, Symbol
 from sofie_root.lowering import interpret as interpreter
-from sofie_root.lowering.interpret import interpret
+from sofie_root.lowering.interpret import evaluate, interpret
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Acc, call
@@ -45,8 +50,9 @@ def build(
     return program
 
 
-def run(program: Program, *arrays: Any) -> np.ndarray:
-    return interpret(program, dict(zip("abc", map(np.asarray, arrays), strict=False)))["y"]
+def run(program: Program, *arrays: Any, double: bool = False) -> np.ndarray:
+    inputs = dict(zip("abc", map(np.asarray, arrays), strict=False))
+    return interpret(program, inputs, double=double)["y"]
 
 
 def real(*shape: Dim) -> TensorType:
@@ -197,6 +203,89 @@ def test_16_bit_floats_are_computed_in_float(dtype: DType) -> None:
 def test_float_is_computed_in_float() -> None:
     program = build(lambda b, x: b.loop((1,), lambda i: x[i] * 0.1), real(1))
     assert run(program, np.float32([0.7])) == np.float32(0.7) * np.float32(0.1)
+
+
+def test_float_in_double() -> None:
+    program = build(lambda b, x: b.loop((1,), lambda i: x[i] * 0.1), real(1))
+    assert run(program, np.float32([0.7]), double=True) == np.float64(np.float32(0.7)) * 0.1
+    assert run(program, [0.7], double=True) == 0.7 * 0.1
+
+
+@pytest.mark.parametrize("dtype", [DType.FLOAT, DType.FLOAT16, DType.BFLOAT16])
+def test_what_overflows_is_infinite_in_double_too(dtype: DType) -> None:
+    program = build(lambda b, x: b.loop((4,), lambda i: x[i] * 4.0, dtype), TensorType(dtype, (4,)))
+    top = float(ml_dtypes.finfo(dtype.numpy).max)
+    x = np.array([top / 2, -top / 2, 1.0, np.nan]).astype(dtype.numpy)
+    np.testing.assert_array_equal(run(program, x, double=True), [np.inf, -np.inf, 4, np.nan])
+
+
+def test_sizes_and_indices_from_floats_keep_their_precision_in_double() -> None:
+    """Ten times 0.7 is 7 in float and less in double: the model has 7 elements."""
+    count = symbol("y:0:0")
+
+    def make(b: Builder, x: Tensor) -> Tensor:
+        b.bind(count, expr.cast(call("floor", x[0] * 10.0), DType.INT64))
+        at = expr.as_index(expr.cast(call("floor", x[0] * 10.0), DType.INT64), 9)
+        return b.loop((count,), lambda i: x[at] + expr.index(i, DType.FLOAT))
+
+    program = build(make, real(9))
+    x = np.arange(9, dtype=np.float32)
+    x[0] = 0.7
+    assert run(program, x, double=True).tolist() == [7, 8, 9, 10, 11, 12, 13]
+
+
+def test_bodies_of_control_flow_are_in_double_too() -> None:
+    """Ten times a tenth of x, added up in a Loop of an If, is x to the last bits of a double."""
+    x, name = np.float32([0.1, -3.7]), onnx.TensorProto.FLOAT
+    step = helper.make_graph(
+        [
+            helper.make_node("Identity", ["c"], ["c_out"]),
+            helper.make_node("Div", ["x", "ten"], ["part"]),
+            helper.make_node("Add", ["s", "part"], ["s_out"]),
+        ],
+        "step",
+        [
+            helper.make_tensor_value_info("i", onnx.TensorProto.INT64, ()),
+            helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("s", name, (2,)),
+        ],
+        [
+            helper.make_tensor_value_info("c_out", onnx.TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("s_out", name, (2,)),
+        ],
+    )
+    loop = helper.make_node("Loop", ["trips", "", "zero"], ["sum"], body=step)
+    result = [helper.make_tensor_value_info("sum", name, (2,))]
+    other = [helper.make_tensor_value_info("x_same", name, (2,))]
+    copy = helper.make_node("Identity", ["x"], ["x_same"])
+    branch = helper.make_node(
+        "If",
+        ["positive"],
+        ["y"],
+        then_branch=helper.make_graph([loop], "then", [], result),
+        else_branch=helper.make_graph([copy], "else", [], other),
+    )
+    constants = {
+        "ten": np.float32(10),
+        "trips": np.int64(10),
+        "zero": np.zeros(2, np.float32),
+        "half": np.float32(0.5),
+    }
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Less", ["largest", "half"], ["positive"]),
+        branch,
+    ]
+    proto = onnx_models.model(
+        nodes,
+        [onnx_models.value("x", (2,))],
+        ["y"],
+        [onnx_models.tensor(n, a) for n, a in constants.items()],
+    )
+    graph = from_proto(proto)
+    expected = x.astype(np.float64)
+    assert np.max(np.abs(evaluate(graph, {"x": x}, double=True)["y"] - expected)) < 1e-15
+    assert np.max(np.abs(evaluate(graph, {"x": x})["y"] - expected)) > 1e-9
 
 
 def test_run_time_sizes() -> None:

@@ -234,6 +234,16 @@ def test_interpreter(case: MlCase) -> None:
     case.check(evaluate(from_proto(case.model()), case.feeds))
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_interpreter_in_double(case: MlCase) -> None:
+    found = evaluate(from_proto(case.model()), case.feeds, double=True)
+    kinds = [e.dtype for e in case.expected()]
+    assert all(
+        k.kind != "f" or y.dtype == np.float64 for k, y in zip(kinds, found.values(), strict=True)
+    )
+    case.check({n: y.astype(k) for (n, y), k in zip(found.items(), kinds, strict=True)})
+
+
 @pytest.mark.parametrize("k", range(len(CASES)), ids=[str(c) for c in CASES])
 def test_compiled(compiled: Compiled, k: int) -> None:
     CASES[k].check(compiled.run(k, CASES[k].feeds))

@@ -131,8 +131,9 @@ def heights(children: Array) -> Array | None:
 def _reference(kernel: Kernel, inputs: list[Array], resolve: Callable[[Dim], int]) -> list[Array]:
     x, packed, roots, depths, start, target, weight, base = inputs
     t = dict(kernel.traits)
-    head = x.dtype.itemsize // 4
-    split = np.ascontiguousarray(packed[:, :head]).view(x.dtype)[:, 0]
+    head = 1 if packed.shape[1] == 4 else 2
+    split = np.ascontiguousarray(packed[:, :head]).view(np.float32 if head == 1 else np.float64)
+    split = split[:, 0]
     feature, mode = packed[:, head], np.full(len(packed), t["mode"])
     passes = np.zeros(len(packed), bool)
     if t["mode"] == MIXED or t["missing"]:

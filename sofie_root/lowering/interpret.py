@@ -4,19 +4,26 @@ Constant folding uses it, and tests hold it against ONNX Runtime and against the
 expression is evaluated on the whole grid of a loop at once: each index variable is an ``arange``
 along its own axis and NumPy's broadcasting does the rest. Reads whose indices are
 ``offset + step * variable`` are slices, all others gather through index arrays.
+
+With ``double`` every float tensor is computed in double, whatever its type: what the model means but
+for rounding, to judge by how much others are off. Sizes and indices that come from floats keep the
+precision of their type, because there a last bit decides between two results that are both right, and
+what is too large for a tensor's type is infinite, as it would be there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import InputError
-from sofie_root.ir import Graph
+from sofie_root.ir import DType, Graph
 from sofie_root.ir.dim import Atom, Dim, Symbol, linear, single_atom
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
 from sofie_root.program.program import (
@@ -42,13 +49,19 @@ GRID_LIMIT = 50_000_000
 """Loops over more points than this are evaluated in parts, to bound memory."""
 
 
-def evaluate(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def evaluate(
+    graph: Graph, inputs: Mapping[str, Array], *, double: bool = False
+) -> dict[str, Array]:
     """Lowers a graph and runs it: ``interpret(lower(graph), inputs)``."""
-    return interpret(lower(graph), inputs)
+    return interpret(lower(graph), inputs, double=double)
 
 
 def interpret(
-    program: Program, inputs: Mapping[str, Array], sizes: Mapping[Atom, int] | None = None
+    program: Program,
+    inputs: Mapping[str, Array],
+    sizes: Mapping[Atom, int] | None = None,
+    *,
+    double: bool = False,
 ) -> dict[str, Array]:
     """Runs an unscheduled Program.
 
@@ -56,16 +69,21 @@ def interpret(
         program: as :func:`~sofie_root.lowering.lower.lower` makes it.
         inputs: array of every input, by name.
         sizes: of symbols that the shapes of the inputs do not tell (bodies of control flow).
+        double: computes all float tensors in double; inputs may have their own type or float64.
 
     Returns:
-        The outputs by public name. Arrays may share memory with the inputs and with each other.
+        The outputs by public name, with ``double`` those of floats as float64. Arrays may share memory
+        with the inputs and with each other.
 
     Raises:
         InputError: an input is missing, has a wrong dtype, rank or dimension, or sizes that the
             model needs to be equal are not.
         IndexError: an index read from a tensor is out of range.
     """
-    memory = Memory(program, dict(program.constants), dict(sizes or {}))
+    memory = Memory(program, dict(program.constants), dict(sizes or {}), double)
+    if double:
+        for name, array in program.constants.items():
+            memory.arrays[name] = memory.store(array, program.buffers[name].dtype)
     _read_inputs(memory, inputs)
     with np.errstate(all="ignore"):
         for statement in program.statements:
@@ -74,7 +92,8 @@ def interpret(
             elif isinstance(statement, Kernel):
                 _run_kernel(memory, statement)
             elif isinstance(statement, Bind):
-                memory.sizes[statement.symbol] = int(Grid(memory, ()).value(statement.value))
+                value = Grid(memory, (), in_own_type=True).value(statement.value)
+                memory.sizes[statement.symbol] = int(value)
             elif isinstance(statement, Check):
                 _check(memory, statement)
             elif isinstance(statement, Fetch):
@@ -91,7 +110,23 @@ class Memory:
     program: Program
     arrays: dict[str, Array]
     sizes: dict[Atom, int]
+    double: bool = False
     results: dict[str, list[Array]] = field(default_factory=dict)
+
+    def numpy(self, dtype: DType) -> np.dtype[Any]:
+        """The type in which a tensor of that type is kept here."""
+        return DType.DOUBLE.numpy if self.double and dtype.is_float else dtype.numpy
+
+    def store(self, value: Array, dtype: DType) -> Array:
+        """A value as a tensor of that type keeps it."""
+        kept = self.numpy(dtype)
+        value = convert(value, kept) if value.dtype != kept else value
+        if kept != dtype.numpy:
+            largest = ml_dtypes.finfo(dtype.numpy).max  # type: ignore[no-untyped-call]
+            too_large = np.abs(value) > float(largest)
+            if np.any(too_large):
+                value = np.where(too_large, np.copysign(np.inf, value), value)
+        return value
 
     def array(self, buffer: str) -> Array:
         """The content of a buffer; one without elements needs no statement to write it."""
@@ -99,7 +134,7 @@ class Memory:
             shape = self.shape(self.program.buffers[buffer].shape)
             if 0 not in shape:
                 raise KeyError(f"{buffer} of {self.program.name} is read before it is written")
-            self.arrays[buffer] = np.zeros(shape, self.program.buffers[buffer].dtype.numpy)
+            self.arrays[buffer] = np.zeros(shape, self.numpy(self.program.buffers[buffer].dtype))
         return self.arrays[buffer]
 
     def size(self, dim: Dim) -> int:
@@ -117,11 +152,11 @@ def _read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
         if name not in inputs:
             raise InputError("is missing; pass an array for every input", tensor=name)
         array = np.asarray(inputs[name])
-        if array.dtype != buffer.dtype.numpy:
+        if array.dtype not in (buffer.dtype.numpy, memory.numpy(buffer.dtype)):
             raise InputError(f"has dtype {array.dtype}, expected {buffer.dtype.numpy}", tensor=name)
         if array.ndim != len(buffer.shape):
             raise InputError(f"has shape {array.shape}, expected {buffer}", tensor=name)
-        memory.arrays[name] = array
+        memory.arrays[name] = memory.store(array, buffer.dtype) if memory.double else array
         for dim, extent in zip(buffer.shape, array.shape, strict=True):
             symbol = single_atom(dim)
             if isinstance(symbol, Symbol):
@@ -139,12 +174,15 @@ def _read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
 
 def _run_control(memory: Memory, statement: Branch | Repeat) -> list[Array]:
     operands = [_operand(memory, o) for o in statement.inputs]
+    run = partial(_run_body, memory.double)
     if isinstance(statement, Branch):
-        return run_branch(statement, operands, memory.sizes, _run_body)
-    return run_repeat(statement, operands, memory.sizes, _run_body)
+        return run_branch(statement, operands, memory.sizes, run)
+    return run_repeat(statement, operands, memory.sizes, run)
 
 
-def _run_body(body: Graph, inputs: Sequence[Array], sizes: Mapping[Atom, int]) -> list[Array]:
+def _run_body(
+    double: bool, body: Graph, inputs: Sequence[Array], sizes: Mapping[Atom, int]
+) -> list[Array]:
     """Outputs of a body of control flow; symbols of its own are bound by the shapes of its inputs."""
     own = dict(zip(body.inputs, inputs, strict=True))
     inner = dict(sizes)
@@ -153,7 +191,7 @@ def _run_body(body: Graph, inputs: Sequence[Array], sizes: Mapping[Atom, int]) -
             atom = single_atom(d)
             if isinstance(atom, Symbol):
                 inner[atom] = extent
-    return list(interpret(lower(body), own, inner).values())
+    return list(interpret(lower(body), own, inner, double=double).values())
 
 
 def _check(memory: Memory, check: Check) -> None:
@@ -174,14 +212,18 @@ class Grid:
         variables: Sequence[Symbol],
         ranges: Sequence[tuple[int, int]] = (),
         acc: Array | None = None,
+        in_own_type: bool = False,
     ) -> None:
         self.memory = memory
+        self._in_own_type = (
+            in_own_type  # whether floats are computed as they are without ``double``
+        )
         self.axes: dict[Atom, int] = {v: axis for axis, v in enumerate(variables)}
         self.ranges = tuple(ranges)
         self.acc = acc
         self._mask: Array | None = None  # where the guards around the current expression hold
         self._atoms: dict[tuple[Atom, int], Any] = {}
-        self._values: dict[tuple[int, int], Array] = {}
+        self._values: dict[tuple[int, int, bool], Array] = {}
         self._alive: list[Any] = []  # what the ids in the keys above belong to
 
     @property
@@ -223,7 +265,9 @@ class Grid:
         return atom.evaluate(tuple(self.dim(d) for d in atom.dims()), self._atom)
 
     def _cell(self, cell: Cell) -> Any:
+        before, self._in_own_type = self._in_own_type, True
         value = self.value(cell.expr).astype(np.int64)
+        self._in_own_type = before
         if cell.extent is not None:
             extent = self.dim(cell.extent)
             inside = (value >= -extent) & (value < extent)
@@ -241,15 +285,19 @@ class Grid:
     # -- values ------------------------------------------------------------------------------------
     def value(self, expr: Expr) -> Array:
         """An expression at every point, in the expression's dtype."""
-        key = (id(expr), id(self._mask))
+        key = (id(expr), id(self._mask), self._in_own_type)
         if key not in self._values:
             self._alive.append(expr)
             self._values[key] = np.asarray(self._evaluate(expr))
         return self._values[key]
 
+    def _numpy(self, dtype: DType) -> np.dtype[Any]:
+        """The type in which values of that type are computed here."""
+        return dtype.numpy if self._in_own_type else self.memory.numpy(dtype)
+
     def _evaluate(self, expr: Expr) -> Array:
         if isinstance(expr, Const):
-            return np.asarray(expr.value, expr.dtype.numpy)
+            return np.asarray(expr.value, self._numpy(expr.dtype))
         if isinstance(expr, Index):
             return np.asarray(self.dim(expr.dim), np.int64)
         if isinstance(expr, Load):
@@ -265,8 +313,11 @@ class Grid:
             return self._guard(*expr.args)
         args = [self.value(a) for a in expr.args]
         if expr.function == "cast":
-            return convert(args[0], expr.dtype.numpy)
-        return np.asarray(FUNCTIONS[expr.function](*args)).astype(expr.dtype.numpy, copy=False)
+            if self._in_own_type:
+                return convert(args[0], expr.dtype.numpy)
+            return self.memory.store(args[0], expr.dtype)
+        value = np.asarray(FUNCTIONS[expr.function](*args))
+        return value.astype(self._numpy(expr.dtype), copy=False)
 
     def _guard(self, condition: Expr, inside: Expr, outside: Expr) -> Array:
         holds = self.value(condition)
@@ -278,7 +329,7 @@ class Grid:
         return np.where(holds, value, self.value(outside))
 
     def _load(self, load: Load) -> Array:
-        array = self.memory.array(load.buffer)
+        array = self.memory.array(load.buffer).astype(self._numpy(load.dtype), copy=False)
         window = self.window(array.shape, load.index)
         if window is not None:
             slices, axes = window
@@ -358,11 +409,10 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
         kept = grid.shape[: len(loop.vars)]
         if 0 in kept:
             if loop.output not in memory.arrays:
-                memory.arrays[loop.output] = np.zeros(shape, buffer.dtype.numpy)
+                memory.arrays[loop.output] = np.zeros(shape, memory.numpy(buffer.dtype))
             continue
         value = _reduced(grid, loop) if loop.reduction else grid.value(loop.body)
-        value = convert(value, buffer.dtype.numpy) if value.dtype != buffer.dtype.numpy else value
-        value = np.broadcast_to(value, kept)
+        value = np.broadcast_to(memory.store(value, buffer.dtype), kept)
         target = Grid(memory, loop.vars, part[: len(loop.vars)])
         if loop.scatters:
             _scatter(memory, loop, target, value)
@@ -373,7 +423,7 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
             memory.arrays[loop.output] = value.reshape(shape)
             continue
         if loop.output not in memory.arrays:
-            memory.arrays[loop.output] = np.zeros(shape, buffer.dtype.numpy)
+            memory.arrays[loop.output] = np.zeros(shape, memory.numpy(buffer.dtype))
         if window is not None and len(window[1]) == len(kept):
             memory.arrays[loop.output][window[0]] = value.transpose(window[1])
         else:
@@ -413,7 +463,7 @@ def _reduced(grid: Grid, loop: Loop) -> Array:
         value = grid.value(loop.body)
         return np.zeros_like(value, np.int64) if loop.reduction.kind.startswith("arg") else value
     if 0 in grid.shape[kept:]:
-        empty = np.zeros(grid.shape, loop.body.dtype.numpy)
+        empty = np.zeros(grid.shape, grid.memory.numpy(loop.body.dtype))
         return combine(loop.reduction.kind, empty, axes)
     return combine(loop.reduction.kind, np.broadcast_to(grid.value(loop.body), grid.shape), axes)
 
@@ -446,8 +496,7 @@ def _run_kernel(memory: Memory, kernel: Kernel) -> None:
         if position == 0 and kernel.epilogue is not None:
             grid = Grid(memory, kernel.epilogue.vars, [(0, n) for n in shape], acc=value)
             value = np.broadcast_to(grid.value(kernel.epilogue.body), shape)
-        value = convert(value, buffer.dtype.numpy) if value.dtype != buffer.dtype.numpy else value
-        memory.arrays[name] = value
+        memory.arrays[name] = memory.store(value, buffer.dtype)
 
 
 def _operand(memory: Memory, operand: Operand) -> Array:
