@@ -234,7 +234,7 @@ class CpuPrinter:
             parts = linear(at, scope.lanes[0])
             assert parts is not None
             where = text.pointer(name, parts[1], scope.scalar())
-            if loop.update is not None:
+            if loop.update not in (None, "replace"):
                 present = f"sofie::load({where}, {scope.lanes[1]})"
                 value = _combine(loop.update, present, value, loop.body.dtype)
             if parts[0] != 1:
@@ -245,7 +245,7 @@ class CpuPrinter:
                 return [f"sofie::store({where}, sofie::whole({scope.lanes[1]}), {value});"]
             return [f"sofie::store({where}, {scope.lanes[1]}, {value});"]
         place = f"{name}[{text.dim(at, scope)}]"
-        if loop.update is not None:
+        if loop.update not in (None, "replace"):
             value = _combine(loop.update, place, value, loop.body.dtype)
         return [f"{place} = {value};"]
 
@@ -462,7 +462,7 @@ def _whole_rows(nest: Nest) -> frozenset[str]:
         axes = [(d, n) for d, n in zip(loop.index, buffer.shape, strict=True) if n != 1]
         atom = single_atom(axes[0][0]) if len(axes) == 1 else None
         plain = isinstance(atom, Symbol) and atom.extent == axes[0][1] and not others
-        if plain and buffer.dtype is DType.FLOAT and loop.update is None:
+        if plain and buffer.dtype is DType.FLOAT and not loop.scatters:
             found.add(name)
     return frozenset(found)
 

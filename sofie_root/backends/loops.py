@@ -166,7 +166,7 @@ def vector_over(node: For, scope: Scope) -> bool:
         # The compiler vectorises loops of integers alone as well, and without widening them.
         if all(e.dtype is not DType.FLOAT for e in ex.walk(loop.body)):
             return False
-        combines = loop.reduction is not None or loop.update is not None
+        combines = loop.reduction is not None or loop.update not in (None, "replace")
         if loop.body.dtype is DType.BOOL or (combines and loop.body.dtype is not DType.FLOAT):
             return False
         if loop.reduction is not None:
@@ -179,9 +179,7 @@ def vector_over(node: For, scope: Scope) -> bool:
             parts = linear(loop.index[0], node.var)
             if parts is None or depends_on(parts[1], node.var):
                 return False
-            if parts[0] != 1 and (
-                loop.reduction is None or loop.update or not at_least(parts[0], 1)
-            ):
+            if parts[0] != 1 and (loop.reduction is None or not at_least(parts[0], 1)):
                 return False
             profit = True
     return profit

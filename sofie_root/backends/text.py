@@ -237,7 +237,7 @@ def _load(e: Load, scope: Scope) -> str:
         inner = scope.scalar()
         if stride == 0:
             return f"{name}[{dim(rest, inner)}]"
-        if stride == 1 and e.buffer in scope.whole:
+        if stride == 1 and rest == 0 and e.buffer in scope.whole:
             return f"sofie::load({name}, sofie::whole({tag}))"
         if stride == 1:
             return f"sofie::load({pointer(name, rest, inner)}, {tag})"

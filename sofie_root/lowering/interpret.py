@@ -404,7 +404,8 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
     reduced = loop.reduction.vars if loop.reduction else ()
     variables = (*loop.vars, *reduced)
     ranges = [(0, memory.size(_extent(v))) for v in variables]
-    for part in _parts(ranges, len(loop.vars)):
+    # What a scatter writes last stays: only cutting along its first index keeps the order.
+    for part in _parts(ranges, min(len(loop.vars), 1) if loop.scatters else len(loop.vars)):
         grid = Grid(memory, variables, part)
         kept = grid.shape[: len(loop.vars)]
         if 0 in kept:
@@ -432,14 +433,16 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
 
 def _scatter(memory: Memory, loop: Loop, target: Grid, value: Array) -> None:
     """Writes one element after the other into a copy, which may have been a view of something else."""
-    result = np.array(memory.array(loop.output))
+    result = np.array(memory.array(loop.output), order="C")
     where = target.positions(loop.output, result.shape, loop.index)
     grid = np.broadcast_shapes(value.shape, *(np.shape(w) for w in where))
     flat = np.ravel_multi_index([np.broadcast_to(w, grid) for w in where], result.shape).ravel()
-    if loop.update is None:
-        result.reshape(-1)[flat] = value.ravel()
+    elements = result.reshape(-1)
+    assert np.shares_memory(elements, result), "what is written must not be a copy"
+    if loop.update is None or loop.update == "replace":
+        elements[flat] = value.ravel()
     else:
-        UPDATES[loop.update].at(result.reshape(-1), flat, value.ravel())
+        UPDATES[loop.update].at(elements, flat, value.ravel())
     memory.arrays[loop.output] = result
 
 
@@ -469,7 +472,7 @@ def _reduced(grid: Grid, loop: Loop) -> Array:
 
 
 def _parts(ranges: list[tuple[int, int]], kept: int) -> list[list[tuple[int, int]]]:
-    """The ranges cut along the longest kept variable, to at most GRID_LIMIT points each."""
+    """The ranges cut along the longest of the first ``kept``, to at most GRID_LIMIT points each."""
     points = 1
     for start, stop in ranges:
         points *= stop - start

@@ -172,6 +172,7 @@ def _may_share(node: For, loop: Loop) -> bool:
     """Whether the loop reads what the node writes only in the same iteration."""
     written = _written(node)
     accesses = ex.loads(loop.body)
+    accesses += [load for d in loop.index for load in ex.loads(ex.index(d))]
     if loop.scatters:
         accesses.append(Load(loop.body.dtype, loop.output, loop.index))
     for load in accesses:

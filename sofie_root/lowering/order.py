@@ -63,8 +63,7 @@ def _ordered(program: Program, loop: Loop, free: bool) -> Loop:
     """The loop with the index innermost that walks along memory most often."""
     last = loop.vars[-1]
     best, best_score = last, _score(program, loop, last, free)
-    # The order in which a loop scatters is part of its meaning.
-    fixed = {a for d in loop.index if loop.scatters for a in _cell_atoms(d)}
+    fixed = _fixed(loop)
     for v in loop.vars[:-1]:
         if v in fixed:
             continue
@@ -74,6 +73,17 @@ def _ordered(program: Program, loop: Loop, free: bool) -> Loop:
     if best is last:
         return loop
     return replace(loop, vars=(*(v for v in loop.vars if v is not best), best))
+
+
+def _fixed(loop: Loop) -> set[Atom]:
+    """The indices that must stay in their order: two iterations of a scatter may meet in one element.
+
+    They do not where they differ in an index that is itself a coordinate of what is written.
+    """
+    if not loop.scatters:
+        return set()
+    free = {single_atom(d) for d in loop.index} - {a for d in loop.index for a in _cell_atoms(d)}
+    return {v for v in loop.vars if v not in free}
 
 
 def _cell_atoms(d: Dim) -> set[Atom]:

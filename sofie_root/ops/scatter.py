@@ -23,8 +23,8 @@ from sofie_root.program.program import Update
 from .checks import as_axis
 from .gather import require_index_type, require_within
 
-UPDATES: dict[str, Update | None] = {
-    "none": None,
+UPDATES: dict[str, Update] = {
+    "none": "replace",
     "add": "sum",
     "mul": "prod",
     "max": "max",

@@ -158,7 +158,7 @@ class Builder:
         data: Tensor,
         shape: Sequence[Dim],
         body: Callable[..., tuple[tuple[Dim, ...], Expr]],
-        update: Update | None = None,
+        update: Update = "replace",
     ) -> Tensor:
         """A copy of ``data`` with elements replaced or combined, in row-major order of ``shape``.
 
@@ -166,7 +166,7 @@ class Builder:
             data: what there is first.
             shape: how many elements are written.
             body: gets one index per axis of ``shape`` and returns where to write, and what.
-            update: how a value meets what is there; None: it replaces it.
+            update: how a value meets what is there.
         """
         out = self.loop(data.shape, lambda *i: data[i], data.dtype)
         indices = self.indices(shape)

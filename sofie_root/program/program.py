@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.ir.dim import Dim, Min, Symbol, minimum, product, single_atom, walk
+from sofie_root.ir.dim import Dim, Min, Symbol, minimum, product, single_atom
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape
 
 from .choice import Choice
-from .expr import Cell, Expr, Load, map_dim_loads, map_loads
+from .expr import Expr, Load, map_dim_loads, map_loads
 
 Array = npt.NDArray[Any]
 BufferKind: TypeAlias = Literal["input", "output", "constant", "arena", "results"]
@@ -71,16 +71,18 @@ class Reduction:
     vars: tuple[Symbol, ...]
 
 
-Update: TypeAlias = Literal["sum", "prod", "max", "min"]
+Update: TypeAlias = Literal["replace", "sum", "prod", "max", "min"]
+"""How a scattered value meets what an earlier statement left in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
     """``for vars: output[index] = body``, or the reduction of ``body`` over ``reduction.vars``.
 
-    A loop that scatters writes at an index that is read at run time, over what an earlier statement
-    left there. Its iterations run in the order of ``vars``: where they meet, the last one wins, or with
-    ``update`` each one combines ``body`` with what is there.
+    Without ``update`` it writes each element at most once, and no other loop writes the same ones: loops
+    that fill one buffer piece by piece may run in any order. With ``update`` it scatters: it writes over
+    what earlier statements left, wherever its index says, and so comes after all that fill its buffer. Its
+    iterations run in the order of ``vars``: where they meet, each one replaces or combines what is there.
     """
 
     output: str
@@ -94,14 +96,12 @@ class Loop:
     @property
     def is_view(self) -> bool:
         """Whether this only renames elements of another buffer."""
-        return self.reduction is None and isinstance(self.body, Load)
+        return self.reduction is None and not self.scatters and isinstance(self.body, Load)
 
     @property
     def scatters(self) -> bool:
-        """Whether it may write an element more than once, or not at all."""
-        return self.update is not None or any(
-            isinstance(a, Cell) for d in self.index for a in walk(d)
-        )
+        """Whether it writes over what is there, an element more than once or not at all."""
+        return self.update is not None
 
     def map_loads(self, fn: Callable[[Load], Expr]) -> Loop:
         """The loop with every read replaced by ``fn`` of it, those inside its target's index included."""

@@ -298,6 +298,17 @@ constexpr std::size_t next_rows(std::size_t left) {
   return (left + tiles - 1) / tiles;
 }
 
+// Whether there is a tile for whatever next_rows asks for.
+template <std::size_t V, std::size_t Q>
+constexpr bool has_tiles() {
+  constexpr std::size_t R = tile_rows<V, Q>();
+  for (std::size_t left = 1; left <= 2 * R + kSpareRows; ++left) {
+    const std::size_t n = next_rows<V, Q>(left);
+    if (n == 0 || n > left || n > R || (n > kShortTile && n != R)) return false;
+  }
+  return true;
+}
+
 // A block of rows of a strip. Neither this nor what it calls depends on the epilogue, so that a program with
 // many products has the heavy code once.
 // @param sums room for the sums of all rows if k is more than kBlockK.
@@ -305,6 +316,7 @@ template <std::size_t V, std::size_t Q>
 SOFIE_NOINLINE void gemm_strip(std::size_t rows, std::size_t k, const LeftSide& left, Strip b, float* sums,
                                const Target& target) {
   constexpr std::size_t R = tile_rows<V, Q>();
+  static_assert(has_tiles<V, Q>() && kShortTile == 7, "the cases below");
   const Target partial{sums, kSums, kSums};
   std::size_t done = 0;
   do {
@@ -379,6 +391,7 @@ SOFIE_NOINLINE inline std::size_t gemm_panels(std::size_t left, std::size_t k, c
                                               std::size_t step, const float* b, float* sums) {
   // Groups as equal as possible: one short of sums would wait for its own latency.
   const std::size_t count = left <= kRowPanels ? left : left < 2 * kRowPanels ? (left + 1) / 2 : kRowPanels;
+  static_assert(kRowPanels == 2 || kRowPanels == 3, "the cases below");
   if (count == 1) gemm_row<1>(k, a, step, b, sums);
   if (count == 2) gemm_row<2>(k, a, step, b, sums);
   if constexpr (kRowPanels > 2) {

@@ -1,0 +1,41 @@
+"""Fused neighbours: the graphs of ``graph_cases`` by the interpreter and through compiled C++."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from compiled import Compiled
+from graph_cases import CASES, GraphCase
+
+from sofie_root.lowering.interpret import evaluate
+from sofie_root.model import Model
+
+GROUP = 40
+"""Graphs in one translation unit."""
+
+EVERY = [(case, False) for case in CASES]
+EVERY += [(case, True) for case in CASES if not case.static]
+GROUPS = [EVERY[k : k + GROUP] for k in range(0, len(EVERY), GROUP)]
+
+
+def _mode(symbolic: bool) -> str:
+    return "symbolic" if symbolic else "static"
+
+
+@pytest.mark.parametrize(("case", "symbolic"), EVERY, ids=lambda x: str(x))
+def test_interpreted(case: GraphCase, symbolic: bool) -> None:
+    case.check(evaluate(case.graph(symbolic), case.inputs), _mode(symbolic))
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda g: f"{g[0][0]}..{g[-1][0]}")
+def test_compiled(group: list[tuple[GraphCase, bool]], tmp_path: Path) -> None:
+    models = [Model(case.graph(symbolic)) for case, symbolic in group]
+    library = Compiled(models, tmp_path)
+    failures = []
+    for k, (case, symbolic) in enumerate(group):
+        try:
+            case.check(library.run(k, case.inputs), f"compiled, {_mode(symbolic)}")
+        except (AssertionError, RuntimeError) as error:
+            failures.append(f"{case} ({_mode(symbolic)}): {error}")
+    assert not failures, f"{len(failures)} of {len(group)}:\n" + "\n".join(failures)
