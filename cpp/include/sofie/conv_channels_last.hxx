@@ -37,9 +37,11 @@ struct ConvTile {
 
 // The tile that needs the fewest cycles for all positions. A tile takes as many steps as it has positions
 // (two vectors for each, two multiplications in a cycle), but no fewer than their latency, and two more for
-// loading the weights. Extents that are not known (0) are taken to be long.
+// loading the weights. A tile never has more rows than are known to exist (an extent of 0 is not known), and
+// more columns than there may be only where the run tells how many: columns are then taken to be many.
 constexpr ConvTile conv_best_tile(std::size_t rows, std::size_t columns) {
-  if (rows == 0 || columns == 0) return {1, kTileRows};
+  if (columns == 0) return {1, kTileRows};
+  if (rows == 0) rows = 1;
   ConvTile best{1, 1};
   std::size_t least = static_cast<std::size_t>(-1);
   for (std::size_t c = 1; c <= kTileRows && c <= columns; ++c) {
@@ -274,12 +276,14 @@ void conv_channels_last(std::size_t batch, const std::size_t (&in)[P::rank], con
                 }
               });
         };
-        if (s.out[2] >= kTile.columns) {
+        if constexpr (P::out[kLast] != 0) {
+          static_assert(kTile.columns <= P::out[kLast], "a tile that every row has room for");
           all_tiles(fixed<kTile.columns>{});
-        } else if constexpr (P::out[kLast] == 0) {
-          // Narrower than the widest tile, which only the run tells.
+        } else {
           constexpr std::size_t kHalf = (kTile.columns + 1) / 2;
-          if (s.out[2] >= kHalf) {
+          if (s.out[2] >= kTile.columns) {
+            all_tiles(fixed<kTile.columns>{});
+          } else if (s.out[2] >= kHalf) {
             all_tiles(fixed<kHalf>{});
           } else {
             all_tiles(fixed<1>{});
