@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from sofie_root.errors import ModelError, SofieError, StorageError, UnsupportedE
 from sofie_root.ir import OPERATORS, DType, Node, TensorType, symbol
 from sofie_root.ir.dim import Dim, ceildiv, floordiv, maximum, minimum
 from sofie_root.storage import root_file, weights
+from sofie_root.storage.atomic import replacing
 from sofie_root.storage.description import decode_dim, encode_dim
 
 DATA = Path(__file__).parent / "data"
@@ -308,3 +311,37 @@ def test_root_reads_graph_without_python_code(tmp_path: Path) -> None:
         assert int(length) == len(str(file["sofie_ir"]))
     assert float(total) == pytest.approx(float(np.abs(array.astype(np.float64)).sum()), rel=1e-9)
     assert (bits, empty) == ("101", "0")
+
+
+# -- files that appear whole or not at all ---------------------------------------------------------
+
+
+def test_threads_that_write_one_file_do_not_mix(tmp_path: Path) -> None:
+    """The file has the longest name that there can be."""
+    target = tmp_path / ("x" * 251 + ".dat")
+    barrier = threading.Barrier(4)
+
+    def work(letter: str) -> None:
+        with replacing(target) as temporary:
+            barrier.wait()
+            with temporary.open("w") as file:
+                for _ in range(100):
+                    file.write(letter * 100)
+
+    threads = [threading.Thread(target=work, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    text = target.read_text()
+    assert text == text[0] * 10000
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    """Least of all /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(StorageError, match="not a regular file"), replacing(path):
+            pytest.fail("this is not run")
+    assert stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)

@@ -21,11 +21,10 @@ from sofie_root.codegen.header import Header
 from sofie_root.config import include_dir
 from sofie_root.program.choice import Choice, default_choice
 from sofie_root.samples import Sample
-from sofie_root.storage.atomic import replacing
 from sofie_root.storage.description import encode_graph
-from sofie_root.storage.weights import write_dat
+from sofie_root.storage.weights import dat_bytes, model_hash, read_dat
 
-from .cache import process_folder, touch, trim, writable_cache
+from .cache import entry, process_folder
 
 if TYPE_CHECKING:
     from sofie_root.ir import Graph
@@ -41,8 +40,8 @@ class Generated:
     Attributes:
         text: the header.
         weights: path of the weights file; None where there are none.
-        inputs: of the example, by name (empty: none was found).
-        outputs: of the example, by name.
+        inputs: of the example, by name.
+        outputs: of the example, by name (empty: no example was found).
     """
 
     text: str
@@ -52,26 +51,24 @@ class Generated:
 
 
 def generated(model: Model, exact: bool = False) -> Generated:
-    """The header of a model, from the cache where it is known already."""
+    """The header of a model, from the cache where it is known already.
+
+    Raises:
+        StorageError: nothing can be written, not even to a temporary folder.
+    """
+
+    def make(folder: Path) -> None:
+        header = model.header(weights="dat", standalone=False, inline_user_code=True, exact=exact)
+        _write(folder, header, model.example)
+
     if any(node.op.is_custom for node in model.graph.all_nodes()):
         # A user's operator may depend on anything, so nothing is kept.
-        return _make(Path(tempfile.mkdtemp(dir=process_folder())), model, exact)
-    cache = writable_cache()
-    folder = cache / "generated" / _key(model.graph, default_choice(exact))
-    if (found := _read(folder, model)) is not None:
-        touch(folder)
-        return found
-    made = _make(folder, model, exact)
-    trim(cache)
-    return made
-
-
-def _make(folder: Path, model: Model, exact: bool) -> Generated:
-    header = model.header(weights="dat", standalone=False, inline_user_code=True, exact=exact)
-    _write(folder, header, model.example)
-    made = _read(folder, model)
-    assert made is not None, folder
-    return made
+        folder = Path(tempfile.mkdtemp(dir=process_folder()))
+        make(folder)
+    else:
+        key = _key(model.graph, default_choice(exact))
+        folder = entry(f"generated-{key}", make, f"generates {model.name!r}")
+    return _read(folder, model)
 
 
 def _key(graph: Graph, choice: Choice) -> str:
@@ -96,40 +93,23 @@ def _sources() -> bytes:
     return digest.digest()
 
 
-def _read(folder: Path, model: Model) -> Generated | None:
-    """What is kept in a folder; None where it is not there or not whole."""
-    try:
-        text = (folder / "model.hxx").read_text(encoding="utf-8")
-        with np.load(folder / "example.npz", allow_pickle=False) as arrays:
-            inputs, outputs = (
-                {
-                    name: arrays[f"{kind}{k}"].view(t.dtype.numpy)
-                    for k, (name, t) in enumerate(types.items())
-                    if f"{kind}{k}" in arrays
-                }
-                for kind, types in (("in", model.inputs), ("out", model.outputs))
-            )
-    except (OSError, ValueError):
-        return None
+def _read(folder: Path, model: Model) -> Generated:
+    text = (folder / "model.hxx").read_text(encoding="utf-8")
+    example = folder / "example.dat"
+    inputs, outputs = {}, {}
+    if example.exists():
+        arrays = read_dat(example).constants
+        inputs = {name: arrays[f"in{k}"] for k, name in enumerate(model.inputs)}
+        outputs = {name: arrays[f"out{k}"] for k, name in enumerate(model.outputs)}
     weights = folder / "model.dat"
     return Generated(text, str(weights) if weights.exists() else None, inputs, outputs)
 
 
 def _write(folder: Path, header: Header, example: Sample | None) -> None:
-    """Keeps a header; the text comes last, so that what is found is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.hxx").write_text(header.text, encoding="utf-8")
     if header.constants:
-        write_dat(folder / "model.dat", header.constants, header.model_hash)
-    arrays = {}
+        (folder / "model.dat").write_bytes(dat_bytes(header.constants, header.model_hash))
     if example is not None:
-        arrays = {f"in{k}": _raw(v) for k, v in enumerate(example.inputs.values())}
-        arrays |= {f"out{k}": _raw(v) for k, v in enumerate(example.outputs.values())}
-    with replacing(folder / "example.npz") as path, path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    with replacing(folder / "model.hxx") as path:
-        path.write_text(header.text, encoding="utf-8")
-
-
-def _raw(array: Array) -> Array:
-    """The array in a dtype that a .npz file knows; bfloat16 is none."""
-    return array if array.dtype.isbuiltin else array.view(np.uint16)
+        arrays = {f"in{k}": v for k, v in enumerate(example.inputs.values())}
+        arrays |= {f"out{k}": v for k, v in enumerate(example.outputs.values())}
+        (folder / "example.dat").write_bytes(dat_bytes(arrays, model_hash(arrays, "")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import importlib.util
@@ -30,7 +31,7 @@ from sofie_root.config import include_dir
 from sofie_root.errors import ToolchainError
 from sofie_root.ir.dtype import DType
 
-from .cache import touch, trim, writable_cache
+from .cache import entry
 
 Jit: TypeAlias = Literal["auto", "cling", "compiler"]
 Engine: TypeAlias = Literal["cling", "compiler"]
@@ -177,10 +178,14 @@ def load_library(header: str | Path, *, jit: Jit = "auto") -> Library:
     text, namespace = with_unique_namespace(text)
     engine = choose_engine(jit)
     with _lock:
-        if (engine, namespace) not in _libraries:
-            load = _load_with_cling if engine == "cling" else _load_with_compiler
-            _libraries[engine, namespace] = load(text, namespace)
-        return _libraries[engine, namespace]
+        if (engine, namespace) in _libraries:
+            return _libraries[engine, namespace]
+        if engine == "cling":
+            made = _libraries[engine, namespace] = _load_with_cling(text, namespace)
+            return made
+    made = _load_with_compiler(text, namespace)  # several models at a time, each once
+    with _lock:
+        return _libraries.setdefault((engine, namespace), made)
 
 
 def with_unique_namespace(header: str) -> tuple[str, str]:
@@ -204,21 +209,19 @@ def choose_engine(jit: Jit) -> Engine:
         ToolchainError: what was asked for is not there.
     """
     global _has_warned
-    has_root, compiler = is_root_installed(), find_compiler()
+    has_root = is_root_installed()
     if jit not in ("auto", "cling", "compiler"):
         raise ToolchainError(f"jit is one of 'auto', 'cling', 'compiler', not {jit!r}")
     if jit == "cling" and not has_root:
         raise ToolchainError("jit='cling' needs ROOT, which this Python cannot import")
-    if jit == "compiler" and compiler is None:
+    if jit == "cling" or (jit == "auto" and has_root and prepare_cling()):
+        return "cling"
+    if find_compiler() is not None:
+        return "compiler"
+    if jit == "compiler":
         raise ToolchainError(
             "jit='compiler' needs a C++ compiler: install g++ or clang++, or set CXX"
         )
-    if jit != "auto":
-        return jit
-    if has_root and prepare_cling():
-        return "cling"
-    if compiler is not None:
-        return "compiler"
     if not has_root:
         raise ToolchainError(
             "no ROOT and no C++ compiler was found: install one (g++, or ROOT from PyPI)"
@@ -348,12 +351,36 @@ inline unsigned long long sofie_api() {{
 
 
 def find_compiler() -> tuple[str, ...] | None:
-    """The command of the C++ compiler: ``$CXX``, c++, g++ or clang++; None if there is none."""
-    candidates = [shlex.split(os.environ.get("CXX", "")), ["c++"], ["g++"], ["clang++"]]
-    for command in candidates:
-        if command and shutil.which(command[0]):
-            return tuple(command)
-    return None
+    """The command of the C++ compiler: ``$CXX``, which may have flags, else c++, g++ or clang++.
+
+    None if there is none.
+
+    Raises:
+        ToolchainError: ``$CXX`` names no program.
+    """
+    chosen = os.environ.get("CXX", "").strip()
+    if not chosen:
+        found = map(shutil.which, ("c++", "g++", "clang++"))
+        return next(((path,) for path in found if path), None)
+    try:
+        # A path with a space in it may stand there as it is.
+        command = [chosen] if shutil.which(chosen) else shlex.split(chosen)
+    except ValueError as error:
+        raise ToolchainError(f"CXX={chosen!r} is no command: {error}") from error
+    path = shutil.which(command[0]) if command else None
+    if path is None:
+        raise ToolchainError(
+            f"CXX={chosen!r}: there is no program {command[0] if command else ''!r}; set CXX to a C++ "
+            "compiler, or unset it to use the one of the system"
+        )
+    return str(Path(*_current_folder(), path)), *command[1:]
+
+
+def _current_folder() -> tuple[str, ...]:
+    """The current folder, unless it was removed."""
+    with contextlib.suppress(OSError):
+        return (str(Path.cwd()),)
+    return ()
 
 
 def _load_with_compiler(text: str, namespace: str) -> Library:
@@ -373,31 +400,88 @@ extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sof
             [_digest(source), *compiler, _compiler_version(compiler), *COMPILER_FLAGS, _cpu()]
         ).encode()
     ).hexdigest()
-    folder = writable_cache()
-    path = folder / f"{namespace[:80]}-{key[:32]}.so"
-    if path.exists():
-        with contextlib.suppress(OSError, AttributeError):  # damaged: compile it again
-            touch(path)
-            return _open_library(path, namespace)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        file, result = Path(scratch, "model.cxx"), Path(scratch, "model.so")
-        file.write_text(source, encoding="utf-8")
-        command = [*compiler, *COMPILER_FLAGS, f"-I{include_dir()}", str(file), "-o", str(result)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False
-        )
-        if done.returncode != 0:
-            raise ToolchainError(
-                f"{shlex.join(compiler)} cannot compile the header:\n{_excerpt(done.stderr)}"
-            )
-        result.replace(path)  # atomic: another process sees all of it or nothing
-    trim(folder)
+    name = f"{namespace[:80]}.so"
+    made = entry(
+        f"compiled-{namespace[:80]}-{key[:32]}",
+        lambda folder: _compile(compiler, source, folder, name),
+        f"compiles {namespace}",
+    )
     try:
-        return _open_library(path, namespace)
+        return _open_library(made / name, namespace)
     except (OSError, AttributeError) as error:
         raise ToolchainError(
-            f"the compiled model cannot be loaded: {error}", file=str(path)
+            f"the compiled model cannot be loaded: {error}. If its folder is removed, it is compiled again",
+            file=str(made),
         ) from error
+
+
+def _compile(compiler: tuple[str, ...], source: str, folder: Path, name: str) -> None:
+    """Compiles a shared library that can be loaded: ``folder / name``.
+
+    Raises:
+        ToolchainError: with the compiler's messages.
+        OSError: the folder is full, or programs in it cannot be run.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        done = _run_compiler(compiler, source, Path(scratch), folder / name)
+        if done.returncode != 0:
+            if _runs_out_of_space(done.stderr):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+            # Is it the header? If not, nothing can be compiled.
+            probe = "#if __cplusplus < 201703L\n#error C++17 is needed\n#endif\nint probe() { return 1; }\n"
+            plain = _run_compiler(compiler, probe, Path(scratch), Path(scratch, "probe.so"))
+            what = (
+                "make a shared library of any C++17 program"
+                if plain.returncode
+                else "compile the header"
+            )
+            messages = (plain if plain.returncode else done).stderr
+            raise ToolchainError(f"{shlex.join(compiler)} cannot {what}:\n{_excerpt(messages)}")
+    try:
+        _open_library(folder / name, "")  # what cannot be loaded is not kept
+    except (OSError, AttributeError) as error:
+        if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+            reason = "nothing can be run from there (it is mounted with noexec)"
+            raise OSError(errno.EACCES, reason, str(folder)) from error
+        raise ToolchainError(
+            f"what {shlex.join(compiler)} made of the header cannot be loaded: {error}"
+        ) from error
+
+
+def _run_compiler(
+    compiler: tuple[str, ...], source: str, scratch: Path, result: Path
+) -> subprocess.CompletedProcess[str]:
+    """Runs the compiler; if it says that all went well, the result is there.
+
+    Raises:
+        ToolchainError: it cannot be run, or is no compiler.
+    """
+    file = scratch / "model.cxx"
+    file.write_text(source, encoding="utf-8")
+    command = [*compiler, *COMPILER_FLAGS, f"-I{include_dir()}", str(file), "-o", str(result)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            cwd=None if _current_folder() else scratch,
+            env=os.environ | {"TMPDIR": str(scratch), "LC_ALL": "C"},
+        )
+    except OSError as error:
+        raise ToolchainError(f"{shlex.join(compiler)} cannot be run: {error.strerror}") from error
+    if done.returncode == 0 and not result.is_file():
+        raise ToolchainError(
+            f"{shlex.join(compiler)} ended without an error and without a result: is it a C++ compiler?"
+        )
+    return done
+
+
+def _runs_out_of_space(messages: str) -> bool:
+    reasons = errno.ENOSPC, errno.EDQUOT, errno.EROFS
+    return any(os.strerror(reason) in messages for reason in reasons)
 
 
 def _open_library(path: Path, namespace: str) -> Library:
@@ -409,8 +493,18 @@ def _open_library(path: Path, namespace: str) -> Library:
 
 @functools.cache
 def _compiler_version(compiler: tuple[str, ...]) -> str:
-    done = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout
+    """What the compiler says of itself; nothing if it cannot be run, which compiling will tell."""
+    with contextlib.suppress(OSError):
+        return subprocess.run(
+            [*compiler, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            cwd=None if _current_folder() else "/",
+        ).stdout
+    return ""
 
 
 @functools.cache

@@ -39,7 +39,7 @@ def open_session(model: Model, jit: Jit = "auto", exact: bool = False) -> Sessio
     """
     made = generated(model, exact)
     session = Session(load_library(made.text, jit=jit), made.weights)
-    if made.inputs:
+    if made.outputs:
         session.self_test(made.inputs, made.outputs)
     return session
 
