@@ -15,6 +15,7 @@ from .errors import SofieError
 from .runtime.interpreter import prepare_cling
 
 if TYPE_CHECKING:
+    from .budget import Budget
     from .ir import Op, TensorType, operator
     from .model import InspectReport, Model, load
     from .ops.custom import CppOp
@@ -26,6 +27,7 @@ __version__ = VERSION
 prepare_cling()  # ROOT's interpreter reads its flags once, when it starts
 
 _PLACES = {
+    "Budget": ".budget",
     "CppOp": ".ops.custom",
     "InspectReport": ".model",
     "Model": ".model",
@@ -52,6 +54,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Budget",
     "CppOp",
     "InspectReport",
     "Model",

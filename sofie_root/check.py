@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .budget import stage
 from .errors import InputError, SofieError
 from .ir import DType, TensorType
 from .lowering.interpret import evaluate
@@ -341,9 +342,14 @@ def _interpreter(model: Model, why: str | None = None) -> _Reference:
             f"there is nothing to compare with: {', '.join(lacking)} has no reference() in NumPy; "
             "write one in its class, or give stored results (inputs= and outputs=)"
         )
+
+    def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        with stage(model.budget):
+            return evaluate(model.graph, inputs)
+
     known = _Reference(
         "the NumPy interpreter",
-        lambda inputs: evaluate(model.graph, inputs),
+        run,
         (InputError, IndexError),
     )
     if why is not None:

@@ -173,6 +173,12 @@ def _parser() -> argparse.ArgumentParser:
         help="Python file that registers operators of yours; may be repeated",
     )
 
+    dims.add_argument(
+        "--budget",
+        metavar="LIMITS",
+        help="of work and memory before the model runs: memory=8G,work=1e12 (see sofie_root.Budget)",
+    )
+
     parser = _Parser(
         prog="sofie-root",
         description=DESCRIPTION,
@@ -274,13 +280,15 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace, dims: dict[str, int]) -> Model:
+    from .budget import Budget
     from .model import load
 
     for file in options.operators:
         _run_file(Path(file))
     with _status(f"reading {options.model}"):
         try:
-            return load(options.model, dims=dims or None)
+            budget = None if options.budget is None else Budget.parse(options.budget)
+            return load(options.model, dims=dims or None, budget=budget)
         except UnsupportedError as error:
             if any("@sofie_root.operator" in r.reason for r in error.refusals):
                 error.message += "\n(here: --operators FILE.py, a file that registers them)"

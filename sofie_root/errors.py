@@ -73,6 +73,56 @@ class UnsupportedError(SofieError):
         self.refusals = tuple(refusals)
 
 
+class BudgetError(SofieError):
+    """A model would take more work or memory, before it even runs, than it may.
+
+    Attributes:
+        resource: ``"work"``, ``"memory"``, ``"depth"`` (of calls), or ``"terms"``, ``"powers"`` and
+            ``"bits"`` (of symbolic sizes).
+        wanted: operations or bytes that would have been needed up to here, where they are known.
+        limit: the budget's, where there is one.
+    """
+
+    def __init__(
+        self,
+        resource: str,
+        wanted: int | None,
+        limit: int | None,
+        *,
+        node: str | None = None,
+        operator: str | None = None,
+        file: str | None = None,
+    ) -> None:
+        if resource == "depth":
+            message = "is nested too deeply to be processed; export a simpler model"
+        elif resource in ("terms", "powers", "bits"):
+            message = (
+                f"its sizes are expressions of {_short(wanted or 0)} {resource}, at most {limit} are "
+                "supported; give numbers to symbolic dims when loading: dims={...}"
+            )
+        else:
+            unit = "bytes" if resource == "memory" else "operations"
+            need = "more memory than there is" if wanted is None else f"{_short(wanted)} {unit}"
+            message = (
+                f"needs {need} before the model runs, its budget of {resource} is {limit} {unit}. "
+                f"If you trust the model, raise it: load(..., budget=Budget({resource}=...)), "
+                f"--budget {resource}=... or SOFIE_ROOT_BUDGET={resource}=..."
+            )
+        super().__init__(message, node=node, operator=operator, file=file)
+        self.resource = resource
+        self.wanted = wanted
+        self.limit = limit
+
+
+def _short(number: int) -> str:
+    """The number, or how large it is at least where nobody would read its digits."""
+    return (
+        str(number)
+        if number < 10**15
+        else f"more than 10^{min(int(number.bit_length() * 0.301), 10**6)}"
+    )
+
+
 class StorageError(SofieError):
     """A ``.root`` or ``.dat`` file is damaged, cut off, of another model or of a newer format."""
 

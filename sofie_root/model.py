@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .backends.names import identifier
+from .budget import Budget, stage
 from .codegen import header as codegen
 from .config import VERSION
-from .errors import InputError, ModelError
+from .errors import BudgetError, InputError, ModelError
 from .ir import Dim, Equality, Graph, Symbol, TensorType, infer_types
 from .ir.dim import Atom, substitute
 from .ir.graph import constant_type, substitute_symbols
@@ -84,10 +85,12 @@ class Model:
     Attributes:
         graph: the parsed graph, not yet optimised.
         path: the file it came from.
+        budget: of work and memory of each stage: the passes, the scheduler, a run of the interpreter.
     """
 
     graph: Graph
     path: Path | None = None
+    budget: Budget = field(default_factory=Budget.default)
 
     @property
     def name(self) -> str:
@@ -133,7 +136,8 @@ class Model:
 
     @cached_property
     def _optimised(self) -> tuple[Graph, tuple[PassReport, ...]]:
-        graph, reports = optimise(self.graph)
+        with stage(self.budget):
+            graph, reports = optimise(self.graph)
         return graph, tuple(reports)
 
     @cached_property
@@ -148,7 +152,9 @@ class Model:
     def scheduled(self, choice: Choice) -> Schedule:
         """The same with other kernels; each is made once."""
         if choice not in self._schedules:
-            self._schedules[choice] = schedule(self._optimised[0], choice)
+            graph = self._optimised[0]
+            with stage(self.budget):
+                self._schedules[choice] = schedule(graph, choice)
         return self._schedules[choice]
 
     def report(self) -> InspectReport:
@@ -304,34 +310,43 @@ class Model:
         """
         if without_reference(self.graph):
             return None
-        return find_sample(
-            self.graph,
-            lambda inputs: evaluate(self.graph, inputs),
-            np.random.default_rng(1),
-            (2, *SIZES),
-            (InputError, IndexError),
-        )
+        with stage(self.budget) as spent, spent.share(4):
+            return find_sample(
+                self.graph,
+                lambda inputs: evaluate(self.graph, inputs),
+                np.random.default_rng(1),
+                (2, *SIZES),
+                (InputError, IndexError, BudgetError),
+            )
 
 
-def load(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    dims: Mapping[str, int] | None = None,
+    budget: Budget | None = None,
+) -> Model:
     """Reads a model.
 
     Args:
         path: an ``.onnx`` file, or a ``.root`` file that ``Model.save`` wrote.
         dims: sizes for symbolic dims, ``{"N": 1}``; the others stay symbolic.
+        budget: work and memory that reading the model, optimising it and each run of the interpreter
+            may take; if not given, that of ``$SOFIE_ROOT_BUDGET`` or the default one.
 
     Raises:
         ModelError: the file is damaged or not valid.
         UnsupportedError: names every node that cannot be translated.
+        BudgetError: reading it takes more than the budget.
     """
-    file = Path(path)
+    file, budget = Path(path), budget or Budget.default()
     if file.suffix == ".root":
         from .storage import root_file
 
-        graph = root_file.load(file)
-        if dims:
-            graph = fix_dims(graph, dims)
-        return Model(graph, file)
+        with stage(budget):
+            graph = root_file.load(file)
+            if dims:
+                graph = fix_dims(graph, dims)
+        return Model(graph, file, budget)
     if file.suffix != ".onnx":
         raise ModelError(
             f"files of type {file.suffix or '(none)'} cannot be read; give an .onnx or .root file",
@@ -339,7 +354,8 @@ def load(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) ->
         )
     from .frontends.onnx import parse
 
-    return Model(parse(file, dims), file)
+    with stage(budget):
+        return Model(parse(file, dims), file, budget)
 
 
 def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import FunctionProto, ModelProto, TypeProto, ValueInfoProto
 
-from sofie_root.errors import InputError, ModelError
+from sofie_root.budget import stage
+from sofie_root.errors import BudgetError, InputError, ModelError
 from sofie_root.ir import Dim, DType, Graph, Refuse, TensorType, symbol
 
 from .onnx_importer import Importer
@@ -20,6 +23,9 @@ from .onnx_node import NEWEST_OPSET, normal_domain
 from .onnx_order import initializers
 from .onnx_scope import FunctionKey, Scope
 from .onnx_tensors import TensorReader, type_name
+
+LARGEST = 1 << 31
+"""Bytes of a file: Protocol Buffers cannot be larger."""
 
 
 def parse(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) -> Graph:
@@ -31,11 +37,21 @@ def parse(path: str | os.PathLike[str], dims: Mapping[str, int] | None = None) -
 
     Raises:
         ModelError: the file cannot be read or is not valid ONNX.
+        BudgetError: it takes more work or memory than its budget (see :mod:`sofie_root.budget`).
         UnsupportedError: names every node that cannot be translated.
         InputError: ``dims`` names a symbol that the model does not have.
     """
     file = Path(path)
     try:
+        status = file.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_size > LARGEST:
+            raise ModelError(
+                f"has {status.st_size} bytes, an ONNX file at most {LARGEST}; save its weights as "
+                "external data",
+                file=os.fspath(path),
+            )
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise ModelError("cannot be read (it is no plain file)", file=os.fspath(path))
         data = file.read_bytes()
     except OSError as error:
         raise ModelError(
@@ -87,16 +103,18 @@ def _import(
     file: str | None,
 ) -> Graph:
     try:
-        _check_text(model)
-        opsets = _opsets(model)
-        tensors = initializers(model.graph)
-        graph = Graph(name, (), {})
-        importer = Importer(graph, TensorReader(base_dir, file), _functions(model), file)
-        _inputs(model, graph, importer, set(tensors), dict(dims or {}))
-        importer.run(
-            model.graph, Scope(opsets, values={n: n for n in graph.inputs}, tensors=tensors)
-        )
-    except ModelError as error:
+        with stage():
+            _check_text(model)
+            opsets = _opsets(model)
+            tensors = initializers(model.graph)
+            graph = Graph(name, (), {})
+            reader = TensorReader(base_dir, file, model.ByteSize())
+            importer = Importer(graph, reader, _functions(model), file)
+            _inputs(model, graph, importer, set(tensors), dict(dims or {}))
+            importer.run(
+                model.graph, Scope(opsets, values={n: n for n in graph.inputs}, tensors=tensors)
+            )
+    except (ModelError, BudgetError) as error:
         error.file = error.file or file
         raise
     graph.metadata.update(
@@ -156,8 +174,8 @@ def _inputs(
     """Types the run-time inputs; an input with an initialiser is a constant."""
     inputs = [i for i in model.graph.input if i.name not in constant]
     names = [i.name for i in inputs]
-    for name in names:
-        if not name or names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if not name or count > 1:
             raise ModelError(
                 f"input {name!r} is declared twice or has no name; export the model again"
             )
@@ -176,6 +194,10 @@ def _inputs(
             raise InputError(f"dims has no symbol {name!r}; the model's symbols are: {known}")
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise InputError(f"dims[{name!r}] is {size!r}, a size is an integer >= 0")
+    for name, type_ in graph.types.items():
+        flaw = type_.impossible()
+        if flaw is not None:
+            raise ModelError(flaw, tensor=name)
 
 
 def _input_type(

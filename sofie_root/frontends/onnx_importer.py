@@ -16,7 +16,8 @@ import numpy as np
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 import sofie_root.ops  # noqa: F401  (registers the operators)
-from sofie_root.errors import ModelError, Refusal, ShapeError, SofieError, UnsupportedError
+from sofie_root.budget import NODE, account, spend
+from sofie_root.errors import BudgetError, ModelError, Refusal, SofieError, UnsupportedError
 from sofie_root.ir import (
     OPERATORS,
     Equality,
@@ -49,7 +50,6 @@ from .onnx_scope import FunctionKey, Names, Scope
 from .onnx_tensors import Array, TensorReader, type_name
 from .onnx_upgrade import can_translate, unknown_operator, upgrade
 
-MAX_NODES = 1_000_000
 MAX_CALLS = 64
 """Functions that call functions can grow without bound; this is where that ends."""
 
@@ -89,7 +89,6 @@ class Importer:
         self._values = Names()
         self._node_names = Names()
         self._named: set[str] = set()
-        self._count = 0
 
     def run(self, proto: GraphProto, scope: Scope) -> None:
         """Imports the model's graph.
@@ -197,7 +196,7 @@ class Importer:
         importer = Importer(Graph(raw.name, (), {}), self.reader, self.functions, self.file)
         importer.outer, importer.refusals = self, self.refusals
         importer._values, importer._node_names = self._values, self._node_names
-        importer._named, importer._count = self._named, self._count
+        importer._named = self._named
         refused = len(self.refusals)
         prefix = f"{raw.name}/"
         formal = [self._values.fresh(prefix + i.name) for i in proto.input]
@@ -212,7 +211,6 @@ class Importer:
         importer._nodes(proto.node, inner)
         for output in proto.output:
             importer._output(output.name, output.type.tensor_type.elem_type, inner)
-        self._count = importer._count
         importer.graph.equalities = list(importer._equalities)
         broken = any(v in importer.unknown for v in importer.graph.outputs.values())
         return None if broken or len(self.refusals) > refused else importer.graph
@@ -294,12 +292,10 @@ class Importer:
                 raise ModelError("is written twice, or is an input as well", tensor=name)
             written.add(name)
         for proto in topological(protos, scope.has):
-            self._count += 1
-            if self._count > MAX_NODES:
-                raise ModelError(f"expands to more than {MAX_NODES} nodes", file=self.file)
             try:
+                spend(NODE)
                 self._node(proto, scope)
-            except ModelError as error:
+            except (ModelError, BudgetError) as error:
                 error.node = error.node or scope.prefix + (proto.name or first_output(proto))
                 error.operator = error.operator or proto.op_type
                 error.file = error.file or self.file
@@ -376,8 +372,6 @@ class Importer:
             raise ModelError(f"its attributes or inputs make no sense ({error})") from error
         for name, type_ in zip(node.outputs, outs, strict=False):
             if name is not None:
-                if any(isinstance(d, int) and d < 0 for d in type_.shape):
-                    raise ShapeError(f"its result has the impossible shape {type_}", tensor=name)
                 self.graph.types[name] = type_
         self._equalities.update(dict.fromkeys(equalities))
         if not self._computed(made):
@@ -405,7 +399,8 @@ class Importer:
         if any(not isinstance(size, int) or size > MAX_KNOWN_VALUES for size in sizes):
             return False
         try:
-            results = evaluate_node(node, types, constants)
+            with account().share(100):
+                results = evaluate_node(node, types, constants)
         except (SofieError, IndexError, NotImplementedError):
             return False  # it fails when it runs, if it runs
         for name, array in results.items():
@@ -578,6 +573,7 @@ class _Emitter:
         return self.importer.graph.types[name]
 
     def emit(self, node: RawNode, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
+        spend(NODE)
         importer = self.importer
         name = importer._node_names.fresh(f"{node.name}/{op_type}")
         output = importer._values.fresh(name)

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from onnx import SparseTensorProto, TensorProto
 
+from sofie_root.budget import account
+
 FunctionKey: TypeAlias = tuple[str, str, str]
 """Domain, name and overload of a function."""
 
@@ -94,5 +96,6 @@ class Names:
         return self._take(f"{stem}_{serial}")
 
     def _take(self, name: str) -> str:
+        account().keep(len(name))  # names of nested calls grow with every level
         self.taken.add(name)
         return name

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import SparseTensorProto, TensorProto
 
-from sofie_root.errors import ModelError
+from sofie_root.budget import account
+from sofie_root.errors import BudgetError, ModelError
 from sofie_root.ir import DType, Refuse
 
 Array = npt.NDArray[Any]
@@ -34,11 +35,16 @@ class TensorReader:
         base_dir: folder of the model, the only place external data may lie in; None where the model
             did not come from a file.
         file: path for error messages.
+        stored: bytes of the model itself. What the arrays take beyond this and beyond what external
+            data takes on disk counts against the budget of memory.
     """
 
-    def __init__(self, base_dir: Path | None, file: str | None) -> None:
+    def __init__(self, base_dir: Path | None, file: str | None, stored: int = 0) -> None:
         self._base_dir = base_dir
         self._file = file
+        self._stored = stored
+        self._taken = 0
+        self._external_files: set[Path] = set()
 
     def array(self, tensor: TensorProto) -> Array:
         """The tensor as a C-contiguous array.
@@ -58,13 +64,15 @@ class TensorReader:
             data = self._external(tensor, count * dtype.size)
             return self._from_bytes(data, dtype, shape)
         if tensor.HasField("raw_data"):
-            if len(tensor.raw_data) != count * dtype.size:
+            data = tensor.raw_data
+            if len(data) != count * dtype.size:
                 raise self._error(
                     tensor.name,
                     f"{dtype}{list(shape)} needs {count * dtype.size} bytes, "
-                    f"the file holds {len(tensor.raw_data)}; export the model again",
+                    f"the file holds {len(data)}; export the model again",
                 )
-            return self._from_bytes(tensor.raw_data, dtype, shape)
+            self._take(len(data), tensor.name)
+            return self._from_bytes(data, dtype, shape)
         values = getattr(tensor, _TYPED_FIELD.get(dtype, "int32_data"))
         if len(values) != count:
             raise self._error(
@@ -72,6 +80,7 @@ class TensorReader:
                 f"{dtype}{list(shape)} needs {count} elements, the file holds {len(values)}; "
                 "export the model again",
             )
+        self._take(count * dtype.size, tensor.name)
         if dtype in (DType.FLOAT16, DType.BFLOAT16):  # stored as bit patterns
             bits = np.array(values, dtype=np.int64).astype(np.uint16)
             return self._from_bytes(bits.tobytes(), dtype, shape)
@@ -84,7 +93,7 @@ class TensorReader:
         name = sparse.values.name
         shape = self._shape(sparse.dims, name)
         dtype = _dtype(sparse.values.data_type)
-        self._check_memory(prod(shape) * dtype.size, name)
+        self._take(prod(shape) * dtype.size, name)
         values = self.array(sparse.values)
         indices = self.array(sparse.indices)
         if values.ndim != 1 or indices.dtype != np.int64 or len(indices.shape) not in (1, 2):
@@ -139,6 +148,10 @@ class TensorReader:
                     f"which has {available}; is the file cut off?",
                 )
             self._check_memory(length, tensor.name)
+            if path not in self._external_files:  # of a file with holes only what it takes on disk
+                self._external_files.add(path)
+                self._stored += min(available, 512 * path.stat().st_blocks)
+            self._take(length, tensor.name)
             with path.open("rb") as stream:
                 stream.seek(offset)
                 data = stream.read(length)
@@ -175,6 +188,16 @@ class TensorReader:
                 f"its external data {location!r} is a link out of the model's folder or no file",
             )
         return resolved
+
+    def _take(self, size: int, name: str) -> None:
+        """Counts memory that is about to be allocated; what the files do not hold is on the budget."""
+        before = max(self._taken - self._stored, 0)
+        try:
+            account().keep(max(self._taken + size - self._stored, 0) - before)
+        except BudgetError as error:
+            error.tensor, error.file = name or None, self._file
+            raise
+        self._taken += size
 
     def _check_memory(self, size: int, name: str) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -17,9 +17,18 @@ from typing import Any, TypeAlias, Union
 
 import numpy as np
 
+from sofie_root.budget import spend
+from sofie_root.errors import BudgetError
+
 Dim: TypeAlias = Union[int, "Poly"]
 Monomial: TypeAlias = tuple[tuple["Atom", int], ...]
 Lookup: TypeAlias = Callable[["Atom"], Any]
+
+MAX_SIZE, MAX_DEGREE, MAX_BITS = 1000, 64, 256
+"""Largest expressions: atoms and terms when written out, powers in a term, bits of a coefficient.
+
+Those of real models stay below 100. A crafted one could double an expression with every node.
+"""
 
 
 class Atom:
@@ -52,6 +61,11 @@ class Atom:
     def dims(self) -> tuple[Dim, ...]:
         """The expressions inside this atom."""
         return ()
+
+    @property
+    def size(self) -> int:
+        """How large it is when it is written out."""
+        return 1 + sum(d.size for d in self.dims() if isinstance(d, Poly))
 
     def rebuild(self, dims: tuple[Dim, ...]) -> Dim:
         """The same operation on other operands."""
@@ -196,6 +210,11 @@ class Poly:
         self.terms = terms
 
     @cached_property
+    def size(self) -> int:
+        """How large the expression is when it is written out."""
+        return sum(1 + sum(atom.size for atom, _ in mono) for mono, _ in self.terms)
+
+    @cached_property
     def _hash(self) -> int:
         return hash(self.terms)
 
@@ -224,6 +243,8 @@ class Poly:
 
     def __mul__(self, other: Dim) -> Dim:
         total: dict[Monomial, int] = {}
+        if isinstance(other, Poly) and len(self.terms) * len(other.terms) > 16:
+            spend(1000 * len(self.terms) * len(other.terms))
         for m1, c1 in self.terms:
             for m2, c2 in _terms(other):
                 mono = _multiply(m1, m2)
@@ -296,7 +317,23 @@ def _make(total: Mapping[Monomial, int]) -> Dim:
     if len(terms) == 1 and terms[0][0] == ():
         return terms[0][1]
     terms.sort(key=lambda t: _order(t[0]))
-    return Poly(tuple(terms))
+    return _limited(Poly(tuple(terms)))
+
+
+def _limited(d: Poly) -> Poly:
+    """The expression, unless it is one that no model needs and that only grows from here.
+
+    Raises:
+        BudgetError: it has too many terms, too high powers or too large coefficients.
+    """
+    if d.size > MAX_SIZE:
+        raise BudgetError("terms", d.size, MAX_SIZE)
+    for mono, coefficient in d.terms:
+        if coefficient.bit_length() > MAX_BITS:
+            raise BudgetError("bits", coefficient.bit_length(), MAX_BITS)
+        if mono and sum(power for _, power in mono) > MAX_DEGREE:
+            raise BudgetError("powers", sum(power for _, power in mono), MAX_DEGREE)
+    return d
 
 
 def _multiply(a: Monomial, b: Monomial) -> Monomial:
@@ -322,7 +359,7 @@ def _divide_monomial(a: Monomial, b: Monomial) -> Monomial | None:
 
 def as_poly(atom: Atom) -> Poly:
     """The polynomial that is just this atom."""
-    return Poly(((((atom, 1),), 1),))
+    return _limited(Poly(((((atom, 1),), 1),)))
 
 
 def symbol(name: str) -> Poly:

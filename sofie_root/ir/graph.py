@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from sofie_root.errors import ModelError, Refusal, ShapeError, UnsupportedError
+from sofie_root.errors import BudgetError, ModelError, Refusal, ShapeError, UnsupportedError
 
 from .dim import Atom, Dim, Symbol, size_symbols, substitute
 from .dtype import DType
@@ -164,9 +164,11 @@ def infer_node(
     with inferring(node.outputs) as state:
         try:
             result = node.op.infer(*args)
-        except ShapeError as error:
+        except (ShapeError, BudgetError) as error:
             error.node, error.operator = node.name, node.op.name
             raise
+        except RecursionError:
+            raise BudgetError("depth", None, None, node=node.name, operator=node.op.name) from None
         except TypeError as error:
             raise ShapeError(
                 f"got {len(args)} inputs, which is not a number this operator takes ({error})",
@@ -180,9 +182,21 @@ def infer_node(
             node=node.name,
             operator=node.op.name,
         )
+    for name, type_ in zip(node.outputs, outs, strict=False):
+        reason = type_.impossible()
+        if reason is not None:
+            raise ShapeError(
+                f"its result {reason}", tensor=name, node=node.name, operator=node.op.name
+            )
+    outs = tuple(t if _fits_64_bits(t.value) else t.with_value(None) for t in outs)
     return outs, [
         Equality(a, b, f"{node.op.name} {node.name!r}: {why}") for a, b, why in state.equalities
     ]
+
+
+def _fits_64_bits(value: tuple[Dim, ...] | None) -> bool:
+    """Whether integers are those that a tensor can hold: what is larger wraps around, by itself."""
+    return value is None or all(-(2**63) <= v < 2**64 for v in value if isinstance(v, int))
 
 
 def infer_types(graph: Graph, *, file: str | None = None) -> None:

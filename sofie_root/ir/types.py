@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TypeAlias
 
 from .dim import Dim, product
 from .dtype import DType
 
 Shape: TypeAlias = tuple[Dim, ...]
+
+MAX_RANK = 64
+"""Most axes of a tensor; NumPy has no more."""
+
+MAX_BYTES = 1 << 62
+"""Most bytes of a tensor, also where an axis of size 0 leaves none of them: strides must fit."""
 
 MAX_KNOWN_VALUES = 1024
 """Tensors with more elements never carry a symbolic value."""
@@ -42,6 +49,17 @@ class TensorType:
     def with_value(self, value: tuple[Dim, ...] | None) -> TensorType:
         """The same type with that symbolic content."""
         return replace(self, value=value)
+
+    def impossible(self) -> str | None:
+        """Why there can be no such tensor, None where there can."""
+        if self.rank > MAX_RANK:
+            return f"has {self.rank} axes, at most {MAX_RANK} are possible"
+        sizes = [d for d in self.shape if isinstance(d, int)]
+        if any(d < 0 for d in sizes):
+            return f"has the impossible shape {self}"
+        if prod(max(d, 1) for d in sizes) * self.dtype.size > MAX_BYTES:
+            return f"has the impossible shape {self}, of more than 2^62 bytes"
+        return None
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"

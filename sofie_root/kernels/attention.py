@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import spend_product
 from sofie_root.ir.dim import Dim, ceildiv
 from sofie_root.program.program import Kernel, KernelSpec
 
@@ -42,6 +43,8 @@ def spec(score_axes: tuple[tuple[int, ...], ...]) -> KernelSpec:
 def _reference(kernel: Kernel, inputs: list[Array], resolve: Callable[[Dim], int]) -> list[Array]:
     """Plain scores; without the strides of the result, which is ``[batch, M, D]``."""
     q, k, v = inputs
+    spend_product(q, k)
     scores = np.matmul(q, k)
+    spend_product(scores, v)
     e = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return [np.matmul(e / e.sum(axis=-1, keepdims=True), v)]

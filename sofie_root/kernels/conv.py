@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import reserve, spend_product
 from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
@@ -168,7 +169,7 @@ def _conv_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> li
     groups, outputs = t["groups"], t["O"] // t["groups"]
     w = unpack(packed, outputs)
     pads = list(zip(t["pad_begin"], t["pad_end"], strict=True))
-    x = np.pad(x, [(0, 0), (0, 0), *pads])
+    x = padded(x, [(0, 0), (0, 0), *pads])
     out = tuple(
         (n - (k - 1) * d - 1) // s + 1
         for n, k, s, d in zip(x.shape[2:], t["kernel"], t["stride"], t["dilation"], strict=True)
@@ -179,8 +180,16 @@ def _conv_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> li
             slice(i * d, i * d + (o - 1) * s + 1, s)
             for i, d, o, s in zip(tap, t["dilation"], out, t["stride"], strict=True)
         )
-        y += np.matmul(_at(w, tap), _grouped(_at(x, seen), groups))
+        part = _grouped(_at(x, seen), groups)
+        spend_product(_at(w, tap), part)
+        y += np.matmul(_at(w, tap), part)
     return [y.reshape(x.shape[0], t["O"], *out)]
+
+
+def padded(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
+    """``x`` with zeros around it, if the budget has memory for that."""
+    reserve([n + sum(ends) for n, ends in zip(x.shape, widths, strict=True)], x.itemsize)
+    return np.pad(x, widths)
 
 
 def _grouped(x: Array, groups: int) -> Array:
@@ -202,12 +211,14 @@ def _conv_transpose_reference(kernel: Kernel, inputs: list[Array], resolve: Reso
             spatial, t["kernel"], t["stride"], t["dilation"], out, t["pad_begin"], strict=True
         )
     )
+    reserve((x.shape[0], groups, outputs, *whole), x.itemsize)
     y = np.zeros((x.shape[0], groups, outputs, *whole), x.dtype)
     for tap in np.ndindex(*t["kernel"]):
         reached = tuple(
             slice(i * d, i * d + (n - 1) * s + 1, s)
             for i, d, n, s in zip(tap, t["dilation"], spatial, t["stride"], strict=True)
         )
+        spend_product(_at(w, tap), _grouped(x, groups))
         part = np.matmul(_at(w, tap), _grouped(x, groups))
         _at(y, reached)[...] += part.reshape(*part.shape[:3], *spatial)
     cut = tuple(slice(p, p + o) for p, o in zip(t["pad_begin"], out, strict=True))

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import spend, spend_product
 from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.types import Shape, TensorType
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.program import Extents, Fused, In, Kernel, KernelSpec, Out, Scratch, Strides
 
-from . import gemm
+from . import conv, gemm
 
 Array = npt.NDArray[Any]
 Resolve = Callable[[Dim], int]
@@ -110,7 +111,12 @@ def _depthwise(rank: int) -> KernelSpec:
 def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
     t, (x, packed) = dict(kernel.traits), inputs
     w = gemm.unpack(packed, t["O"]).reshape(*t["kernel"], t["C"], t["O"])
-    return [sum(np.matmul(seen, w[tap]) for tap, seen in _taps(t, x))]
+    return [sum(_product(seen, w[tap]) for tap, seen in _taps(t, x))]
+
+
+def _product(a: Array, b: Array) -> Any:
+    spend_product(a, b)
+    return np.matmul(a, b)
 
 
 def _depthwise_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
@@ -121,7 +127,7 @@ def _depthwise_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) 
 def _taps(t: dict[str, Any], x: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
     """For each tap of the windows what the outputs see through it."""
     pads = zip(t["pad_begin"], t["pad_end"], strict=True)
-    x = np.pad(x, [(0, 0), *pads, (0, 0)])
+    x = conv.padded(x, [(0, 0), *pads, (0, 0)])
     geometry = list(zip(t["kernel"], t["stride"], t["dilation"], strict=True))
     out = [
         (n - (k - 1) * d - 1) // s + 1 for n, (k, s, d) in zip(x.shape[1:-1], geometry, strict=True)
@@ -131,4 +137,6 @@ def _taps(t: dict[str, Any], x: Array) -> Iterator[tuple[tuple[int, ...], Array]
             slice(i * d, i * d + (o - 1) * s + 1, s)
             for i, o, (_, s, d) in zip(tap, out, geometry, strict=True)
         )
-        yield tap, x[(slice(None), *seen)]
+        part = x[(slice(None), *seen)]
+        spend(part.size)
+        yield tap, part

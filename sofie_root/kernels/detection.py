@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import STATEMENT, spend
 from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import TensorType
@@ -71,7 +72,10 @@ def _roi_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> lis
         if not t["half_pixel"]:
             h, w = max(h, 1.0), max(w, 1.0)
         bins = h / height, w / width
-        rows, columns = (t["sampling_ratio"] or max(int(np.ceil(n)), 0) for n in bins)
+        rows, columns = (
+            t["sampling_ratio"] or (max(int(np.ceil(n)), 0) if np.isfinite(n) else 0) for n in bins
+        )
+        spend(STATEMENT * height * width * max(rows * columns, 1))
         for p, q in np.ndindex(height, width):
             samples = [
                 _bilinear(
@@ -154,6 +158,7 @@ def _suppression_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve
         for i in np.argsort(-s, kind="stable"):
             if len(kept) >= most or (kernel.trait("thresholded") and s[i] <= threshold):
                 continue
+            spend(STATEMENT * (1 + len(kept)))
             if not any(_overlaps(corners[i], corners[k], float(overlap)) for k in kept):
                 kept.append(int(i))
         chosen += [(image, c, i) for i in kept]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import spend_product
 from sofie_root.ir.dim import Dim, ceildiv, product
 from sofie_root.ir.types import TensorType
 from sofie_root.program.builder import Builder, Tensor
@@ -85,4 +86,6 @@ def _gemm(row_axes: int) -> KernelSpec:
 def _gemm_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
     n = kernel.args[1]
     assert isinstance(n, int)
-    return [np.matmul(inputs[0], unpack(inputs[1], n))]
+    w = unpack(inputs[1], n)
+    spend_product(inputs[0], w)
+    return [np.matmul(inputs[0], w)]

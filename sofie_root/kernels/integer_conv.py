@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import spend_product
 from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.program import Extents, Fused, In, Kernel, KernelSpec, Null, Out, Scratch
+
+from .conv import padded
 
 Array = npt.NDArray[Any]
 Resolve = Callable[[Dim], int]
@@ -124,7 +127,7 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Ar
     w = w.reshape(groups, outputs, -1, channels)
     pads = list(zip(t["pad_begin"], t["pad_end"], strict=True))
     # Doubles hold these sums exactly; the result wraps around.
-    x = np.pad(x.astype(np.float64) - x_zero, [(0, 0), (0, 0), *pads])
+    x = padded(x.astype(np.float64) - x_zero, [(0, 0), (0, 0), *pads])
     y = np.zeros((x.shape[0], groups, outputs, int(np.prod(out))))
     for k, tap in enumerate(np.ndindex(*t["kernel"])):
         seen = tuple(
@@ -132,5 +135,7 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Ar
             for i, d, o, s in zip(tap, t["dilation"], out, t["stride"], strict=True)
         )
         where: Any = (..., *seen)
-        y += np.matmul(w[:, :, k], x[where].reshape(x.shape[0], groups, channels, y.shape[-1]))
+        part = x[where].reshape(x.shape[0], groups, channels, y.shape[-1])
+        spend_product(w[:, :, k], part)
+        y += np.matmul(w[:, :, k], part)
     return [y.astype(np.int64).astype(np.int32).reshape(x.shape[0], t["O"], *out)]

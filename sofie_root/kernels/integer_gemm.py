@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import spend_product
 from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import TensorType
@@ -103,4 +104,5 @@ def _gemm_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> li
     left = x.astype(np.float64) - x_zero.reshape(-1 if x_zero.size == 1 else (*x.shape[:-1], 1))
     right = unpack(packed, k, n).astype(np.float64) - (zero[0] if zero else 0)
     # Doubles hold these sums exactly; the result wraps around.
+    spend_product(left, right)
     return [np.matmul(left, right).astype(np.int64).astype(np.int32)]

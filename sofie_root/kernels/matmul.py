@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import spend_product
 from sofie_root.ir.dim import Dim, ceildiv, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
@@ -94,4 +95,5 @@ def _matmul_spec(batch_axes: int, row_axes: int) -> KernelSpec:
 
 
 def _matmul_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
+    spend_product(inputs[0], inputs[1])
     return [np.matmul(inputs[0], inputs[1])]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import STATEMENT, spend
 from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
@@ -95,6 +97,7 @@ def _taps(
     t = dict(kernel.traits)
     extents = next(a for a in reversed(kernel.args) if isinstance(a, Extents))
     out, spatial = [resolve(d) for d in extents.dims], x.shape[2:]
+    spend(prod(t["kernel"]) * (10 * STATEMENT + 20 * prod((*x.shape[:2], *out))))
     for tap in np.ndindex(*t["kernel"]):
         at = [
             np.arange(o) * s + i * d - p

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import STATEMENT, spend, spend_product
 from sofie_root.ir.dim import Dim
 from sofie_root.ir.types import TensorType
 from sofie_root.program.builder import Builder, Tensor
@@ -257,6 +258,7 @@ class _Run:
         self.r = unpack_strips(r, parts, self.hidden)
         self.bias = in_model_order(bias, parts, self.hidden)
         weights = in_model_order(unpack(w, bias.shape[-1]), parts, self.hidden)
+        spend_product(self.x, weights)
         self.projected = self.x @ weights + self.bias.reshape(-1, weights.shape[1])[0]
         self.y = np.zeros((self.seq, self.batch, self.hidden), self.x.dtype)
 
@@ -272,6 +274,7 @@ class _Run:
 
     def steps(self) -> Any:
         """For each step: the batch entries that still run, and their times."""
+        spend(self.seq * (10 * STATEMENT + self.batch * self.r.size // 10))
         for step in range(self.seq):
             running = np.flatnonzero(step < self.lens)
             times = self.lens[running] - 1 - step if self.reverse else np.full(len(running), step)

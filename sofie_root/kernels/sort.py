@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import spend
 from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
@@ -17,6 +18,9 @@ from sofie_root.program.program import In, Kernel, KernelSpec, Out, Scratch
 
 Array = npt.NDArray[Any]
 Resolve = Callable[[Dim], int]
+
+SORT = 100
+"""Operations per element of sorting in NumPy."""
 
 
 def around(shape: Shape, axis: int) -> tuple[Dim, Dim, Dim]:
@@ -43,6 +47,7 @@ def _top_k_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> l
     if k > n:
         raise IndexError(f"TopK: k = {k} of only {n} elements")
     x = inputs[0].reshape(outer, n, inner)
+    spend(SORT * x.size)
     if kernel.trait("largest"):
         # A stable ascending sort of the reversed axis, reversed: NaN first, then lower positions.
         order = n - 1 - np.argsort(x[:, ::-1], axis=1, kind="stable")[:, ::-1]
@@ -100,6 +105,7 @@ def unique(
 def _unique_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
     outer, n, inner = (resolve(d) for d in kernel.args[:3])  # type: ignore[arg-type]
     slices = inputs[0].reshape(outer, n, inner).transpose(1, 0, 2).reshape(n, outer * inner)
+    spend(SORT * slices.size)
     # One rank per slice by sorting on every column, NaN last and equal to itself.
     order = np.lexsort(slices.T[::-1]) if slices.shape[1] else np.arange(n)
     ordered = slices[order]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import spend
 from sofie_root.ir.dim import Dim
 from sofie_root.ir.types import TensorType
 from sofie_root.program.builder import Builder, Tensor
@@ -143,6 +144,7 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Callable[[Dim], int
     at = np.broadcast_to(roots, (len(x), len(roots)))
     rows = np.arange(len(x))[:, None]
     for _ in range(depths.max(initial=0)):
+        spend(50 * at.size)
         v, s = x[rows, feature[at]], split[at]
         tests = [v <= s, v < s, v >= s, v > s, v == s, v != s]
         holds = np.choose(mode[at], tests) | (passes[at] & np.isnan(v))
@@ -152,6 +154,7 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Callable[[Dim], int
     meet = [np.add, np.add, np.minimum, np.maximum][t["aggregate"]]
     for row, leaves in enumerate(at - t["nodes"]):
         for leaf in leaves:
+            spend(1000 * int(start[leaf + 1] - start[leaf]))
             for w in range(start[leaf], start[leaf + 1]):
                 y[row, target[w]] = meet(y[row, target[w]], weight[w])
     if t["aggregate"] == 1:

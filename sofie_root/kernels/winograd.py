@@ -35,11 +35,14 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial.polynomial import polyfromroots
 
+from sofie_root.budget import spend_product
 from sofie_root.ir.dim import Dim, ceildiv, floordiv, minimum, product
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.program import Extents, Fused, In, Kernel, KernelSpec, Out, Scratch
+
+from .conv import padded
 
 Array = npt.NDArray[Any]
 Resolve = Callable[[Dim], int]
@@ -260,17 +263,20 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Ar
     count = [-(-out[a] // tile[a]) for a in axes]
     # Zeros behind the image so that the last tiles are whole.
     ends = [count[a] * tile[a] + size[a] - 1 - x.shape[1 + a] - first[a] for a in axes]
-    x = np.pad(x, ((0, 0), *((first[a], ends[a]) for a in axes), (0, 0)))
+    x = padded(x, ((0, 0), *((first[a], ends[a]) for a in axes), (0, 0)))
     n = tuple(size[a] + tile[a] - 1 for a in axes)
     d = np.lib.stride_tricks.sliding_window_view(x, n, (1, 2))[:, :: tile[0], :: tile[1]]
     d = d[:, : count[0], : count[1]].astype(np.float64)
     (b0, _, a0), (b1, _, a1) = (transforms(tile[a], size[a]) for a in axes)
     v = np.einsum("iu,jv,nstcuv->ijnstc", b0, b1, d, optimize=True)
+    tiles = v.shape[:-1]
     if not t["transformed"]:
         w = unpack(packed, t["O"], (t["C"], size[0] * size[1])).transpose(2, 0, 1)
         packed = pack(w.reshape(*w.shape[:2], *size), tile)
     u = unpack(packed, t["O"], (n[0] * n[1], t["C"])).astype(np.float64)
-    m = np.matmul(v.reshape(n[0] * n[1], -1, t["C"]), u).reshape(*v.shape[:-1], t["O"])
+    v = v.reshape(n[0] * n[1], -1, t["C"])
+    spend_product(v, u)
+    m = np.matmul(v, u).reshape(*tiles, t["O"])
     y = np.einsum("pi,qj,ijnsto->nsptqo", a0, a1, m, optimize=True)
     y = y.reshape(x.shape[0], count[0] * tile[0], count[1] * tile[1], t["O"])
     y = np.ascontiguousarray(y[:, : out[0], : out[1]], dtype=packed.dtype)

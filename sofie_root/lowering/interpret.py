@@ -13,16 +13,17 @@ what is too large for a tensor's type is infinite, as it would be there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from math import prod
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.errors import InputError
+from sofie_root.budget import NODE, STATEMENT, Account, account, stage
+from sofie_root.errors import BudgetError, InputError
 from sofie_root.ir import DType, Graph
 from sofie_root.ir.dim import Atom, Dim, Symbol, linear, single_atom
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
@@ -36,7 +37,7 @@ from sofie_root.program.program import (
     Operand,
     Program,
     Repeat,
-    ensure_contiguous,
+    Statement,
 )
 
 from .functions import FUNCTIONS, UPDATES, combine, convert
@@ -45,8 +46,14 @@ from .lower import lower
 
 Array = npt.NDArray[Any]
 
-GRID_LIMIT = 50_000_000
+GRID_LIMIT = 4_000_000
 """Loops over more points than this are evaluated in parts, to bound memory."""
+
+SLOW = {"erf": 100, "one_plus_erf": 100, "pow": 25}
+"""Operations per element of functions that take much longer than :data:`CALL`."""
+
+CALL, SCATTER = 4, 50
+"""Operations per element of an expression, and of a write to places that are read at run time."""
 
 
 def evaluate(
@@ -79,28 +86,39 @@ def interpret(
         InputError: an input is missing, has a wrong dtype, rank or dimension, or sizes that the
             model needs to be equal are not.
         IndexError: an index read from a tensor is out of range.
+        BudgetError: the run takes more work or memory than its budget (see :mod:`sofie_root.budget`).
     """
-    memory = Memory(program, dict(program.constants), dict(sizes or {}), double)
-    if double:
-        for name, array in program.constants.items():
-            memory.arrays[name] = memory.store(array, program.buffers[name].dtype)
-    _read_inputs(memory, inputs)
-    with np.errstate(all="ignore"):
+    with stage() as spent, np.errstate(all="ignore"):
+        memory = Memory(program, dict(program.constants), dict(sizes or {}), double, spent)
+        if double:
+            for name, array in program.constants.items():
+                memory.arrays[name] = memory.store(array, program.buffers[name].dtype)
+        _read_inputs(memory, inputs)
         for statement in program.statements:
-            if isinstance(statement, Loop):
-                _run_loop(memory, statement)
-            elif isinstance(statement, Kernel):
-                _run_kernel(memory, statement)
-            elif isinstance(statement, Bind):
-                value = Grid(memory, (), in_own_type=True).value(statement.value)
-                memory.sizes[statement.symbol] = int(value)
-            elif isinstance(statement, Check):
-                _check(memory, statement)
-            elif isinstance(statement, Fetch):
-                memory.arrays[statement.output] = memory.results[statement.control][statement.k]
-            else:
-                memory.results[statement.name] = _run_control(memory, statement)
-    return {name: ensure_contiguous(memory.array(b)) for name, b in program.outputs.items()}
+            try:
+                spent.spend(STATEMENT)
+                _run(memory, statement)
+            except BudgetError as error:
+                if error.node is None and not isinstance(statement, Check):
+                    error.node = next(iter(statement.origin), None)
+                raise
+        return {name: memory.contiguous(b) for name, b in program.outputs.items()}
+
+
+def _run(memory: Memory, statement: Statement) -> None:
+    if isinstance(statement, Loop):
+        _run_loop(memory, statement)
+    elif isinstance(statement, Kernel):
+        _run_kernel(memory, statement)
+    elif isinstance(statement, Bind):
+        value = Grid(memory, (), in_own_type=True).value(statement.value)
+        memory.sizes[statement.symbol] = int(value)
+    elif isinstance(statement, Check):
+        _check(memory, statement)
+    elif isinstance(statement, Fetch):
+        memory.arrays[statement.output] = memory.results[statement.control][statement.k]
+    else:
+        memory.results[statement.name] = _run_control(memory, statement)
 
 
 @dataclass(slots=True)
@@ -111,6 +129,7 @@ class Memory:
     arrays: dict[str, Array]
     sizes: dict[Atom, int]
     double: bool = False
+    account: Account = field(default_factory=account)
     results: dict[str, list[Array]] = field(default_factory=dict)
 
     def numpy(self, dtype: DType) -> np.dtype[Any]:
@@ -134,8 +153,26 @@ class Memory:
             shape = self.shape(self.program.buffers[buffer].shape)
             if 0 not in shape:
                 raise KeyError(f"{buffer} of {self.program.name} is read before it is written")
-            self.arrays[buffer] = np.zeros(shape, self.numpy(self.program.buffers[buffer].dtype))
+            self.arrays[buffer] = self.zeros(shape, self.numpy(self.program.buffers[buffer].dtype))
         return self.arrays[buffer]
+
+    def contiguous(self, buffer: str) -> Array:
+        """The content of a buffer in row-major order: a copy only where needed."""
+        array = self.array(buffer)
+        if array.flags.c_contiguous:
+            return array
+        return self.made(array.shape, array.dtype, lambda: np.array(array, order="C"))
+
+    def zeros(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """A new array of zeros."""
+        return self.made(shape, dtype, lambda: np.zeros(shape, dtype))
+
+    def made(self, shape: Sequence[int], dtype: np.dtype[Any], make: Callable[[], Array]) -> Array:
+        """What ``make`` returns, once there is memory for an array of that shape."""
+        self.account.reserve(prod(shape) * dtype.itemsize)
+        array = np.asarray(make())
+        self.account.hold(array if array.base is None else array.base)
+        return array
 
     def size(self, dim: Dim) -> int:
         """The number that a size expression stands for."""
@@ -174,14 +211,25 @@ def _read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
 
 def _run_control(memory: Memory, statement: Branch | Repeat) -> list[Array]:
     operands = [_operand(memory, o) for o in statement.inputs]
-    run = partial(_run_body, memory.double)
+    programs: dict[int, Program] = {}
+
+    def run(body: Graph, inputs: Sequence[Array], sizes: Mapping[Atom, int]) -> list[Array]:
+        if id(body) not in programs:
+            memory.account.spend(NODE * len(body.nodes))
+            programs[id(body)] = lower(body)
+        return _run_body(body, programs[id(body)], inputs, sizes, memory.double)
+
     if isinstance(statement, Branch):
         return run_branch(statement, operands, memory.sizes, run)
     return run_repeat(statement, operands, memory.sizes, run)
 
 
 def _run_body(
-    double: bool, body: Graph, inputs: Sequence[Array], sizes: Mapping[Atom, int]
+    body: Graph,
+    program: Program,
+    inputs: Sequence[Array],
+    sizes: Mapping[Atom, int],
+    double: bool,
 ) -> list[Array]:
     """Outputs of a body of control flow; symbols of its own are bound by the shapes of its inputs."""
     own = dict(zip(body.inputs, inputs, strict=True))
@@ -191,7 +239,7 @@ def _run_body(
             atom = single_atom(d)
             if isinstance(atom, Symbol):
                 inner[atom] = extent
-    return list(interpret(lower(body), own, inner, double=double).values())
+    return list(interpret(program, own, inner, double=double).values())
 
 
 def _check(memory: Memory, check: Check) -> None:
@@ -257,7 +305,11 @@ class Grid:
             axis = self.axes[atom]
             start, stop = self.ranges[axis]
             rank = len(self.axes)
-            return np.arange(start, stop).reshape([-1 if a == axis else 1 for a in range(rank)])
+            shape = [stop - start if a == axis else 1 for a in range(rank)]
+            positions = np.dtype(np.int64)
+            return self.memory.made(
+                shape, positions, lambda: np.arange(start, stop, dtype=positions).reshape(shape)
+            )
         if isinstance(atom, Symbol):
             if atom not in self.memory.sizes:
                 raise KeyError(f"size {atom} of {self.memory.program.name} has no value yet")
@@ -312,12 +364,16 @@ class Grid:
         if expr.function == "guard":
             return self._guard(*expr.args)
         args = [self.value(a) for a in expr.args]
+        shape, dtype = np.broadcast_shapes(*(a.shape for a in args)), self._numpy(expr.dtype)
+        self.memory.account.spend(SLOW.get(expr.function, CALL) * prod(shape))
         if expr.function == "cast":
             if self._in_own_type:
-                return convert(args[0], expr.dtype.numpy)
-            return self.memory.store(args[0], expr.dtype)
-        value = np.asarray(FUNCTIONS[expr.function](*args))
-        return value.astype(self._numpy(expr.dtype), copy=False)
+                return self.memory.made(shape, dtype, lambda: convert(args[0], dtype))
+            return self.memory.made(shape, dtype, lambda: self.memory.store(args[0], expr.dtype))
+        function = FUNCTIONS[expr.function]
+        return self.memory.made(
+            shape, dtype, lambda: np.asarray(function(*args)).astype(dtype, copy=False)
+        )
 
     def _guard(self, condition: Expr, inside: Expr, outside: Expr) -> Array:
         holds = self.value(condition)
@@ -336,7 +392,10 @@ class Grid:
             return _spread(array[slices], axes, len(self.axes))
         if array.size == 0:  # only a guard that never holds may read it
             return np.zeros((1,) * len(self.axes), array.dtype)
-        return np.asarray(array[self.positions(load.buffer, array.shape, load.index)])
+        where = self.positions(load.buffer, array.shape, load.index)
+        shape = np.broadcast_shapes(*(np.shape(w) for w in where))
+        self.memory.account.spend(CALL * prod(shape))
+        return self.memory.made(shape, array.dtype, lambda: array[where])
 
     def window(
         self, shape: tuple[int, ...], index: Sequence[Dim]
@@ -400,17 +459,19 @@ def _spread(array: Array, axes: list[int], rank: int) -> Array:
 
 def _run_loop(memory: Memory, loop: Loop) -> None:
     buffer = memory.program.buffers[loop.output]
-    shape = memory.shape(buffer.shape)
+    shape, dtype = memory.shape(buffer.shape), memory.numpy(buffer.dtype)
+    memory.account.reserve(prod(shape) * dtype.itemsize)
     reduced = loop.reduction.vars if loop.reduction else ()
     variables = (*loop.vars, *reduced)
     ranges = [(0, memory.size(_extent(v))) for v in variables]
-    # What a scatter writes last stays: only cutting along its first index keeps the order.
-    for part in _parts(ranges, min(len(loop.vars), 1) if loop.scatters else len(loop.vars)):
+    # What a scatter writes last stays: the parts follow one another as the iterations do.
+    for part in _parts(ranges, len(loop.vars)):
+        memory.account.spend(STATEMENT)
         grid = Grid(memory, variables, part)
         kept = grid.shape[: len(loop.vars)]
         if 0 in kept:
             if loop.output not in memory.arrays:
-                memory.arrays[loop.output] = np.zeros(shape, memory.numpy(buffer.dtype))
+                memory.arrays[loop.output] = memory.zeros(shape, dtype)
             continue
         value = _reduced(grid, loop) if loop.reduction else grid.value(loop.body)
         value = np.broadcast_to(memory.store(value, buffer.dtype), kept)
@@ -424,7 +485,8 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
             memory.arrays[loop.output] = value.reshape(shape)
             continue
         if loop.output not in memory.arrays:
-            memory.arrays[loop.output] = np.zeros(shape, memory.numpy(buffer.dtype))
+            memory.arrays[loop.output] = memory.zeros(shape, dtype)
+        memory.account.spend(CALL * prod(kept))
         if window is not None and len(window[1]) == len(kept):
             memory.arrays[loop.output][window[0]] = value.transpose(window[1])
         else:
@@ -433,7 +495,9 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
 
 def _scatter(memory: Memory, loop: Loop, target: Grid, value: Array) -> None:
     """Writes one element after the other into a copy, which may have been a view of something else."""
-    result = np.array(memory.array(loop.output), order="C")
+    before = memory.array(loop.output)
+    result = memory.made(before.shape, before.dtype, lambda: np.array(before, order="C"))
+    memory.account.spend(SCATTER * value.size)
     where = target.positions(loop.output, result.shape, loop.index)
     grid = np.broadcast_shapes(value.shape, *(np.shape(w) for w in where))
     flat = np.ravel_multi_index([np.broadcast_to(w, grid) for w in where], result.shape).ravel()
@@ -462,33 +526,40 @@ def _reduced(grid: Grid, loop: Loop) -> Array:
     assert loop.reduction is not None
     kept = len(loop.vars)
     axes = tuple(range(kept, len(grid.shape)))
+    grid.memory.account.spend(CALL * prod(grid.shape))
     if not axes:
         value = grid.value(loop.body)
         return np.zeros_like(value, np.int64) if loop.reduction.kind.startswith("arg") else value
     if 0 in grid.shape[kept:]:
-        empty = np.zeros(grid.shape, grid.memory.numpy(loop.body.dtype))
+        empty = grid.memory.zeros(grid.shape, grid.memory.numpy(loop.body.dtype))
         return combine(loop.reduction.kind, empty, axes)
     return combine(loop.reduction.kind, np.broadcast_to(grid.value(loop.body), grid.shape), axes)
 
 
-def _parts(ranges: list[tuple[int, int]], kept: int) -> list[list[tuple[int, int]]]:
-    """The ranges cut along the longest of the first ``kept``, to at most GRID_LIMIT points each."""
-    points = 1
-    for start, stop in ranges:
-        points *= stop - start
-    if points <= GRID_LIMIT or not kept:
-        return [ranges]
-    axis = max(range(kept), key=lambda a: ranges[a][1])
-    length = ranges[axis][1]
-    step = max(1, length // -(-points // GRID_LIMIT))
-    return [
-        [*ranges[:axis], (start, min(start + step, length)), *ranges[axis + 1 :]]
-        for start in range(0, length, step)
-    ]
+def _parts(
+    ranges: list[tuple[int, int]], kept: int, axis: int = 0
+) -> Iterator[list[tuple[int, int]]]:
+    """The ranges cut into blocks of at most GRID_LIMIT points, where the kept variables allow that.
+
+    The blocks follow one another as the iterations do: where iterations write to one place, order matters.
+    """
+    points = prod(stop - start for start, stop in ranges)
+    if points <= GRID_LIMIT or axis == kept:
+        yield ranges
+        return
+    first, last = ranges[axis]
+    step = max(1, GRID_LIMIT * (last - first) // points)
+    for start in range(first, last, step):
+        block = [*ranges[:axis], (start, min(start + step, last)), *ranges[axis + 1 :]]
+        yield from _parts(block, kept, axis + 1)
 
 
 def _run_kernel(memory: Memory, kernel: Kernel) -> None:
     operands = [_operand(memory, o) for o in kernel.inputs]
+    shapes = [memory.shape(memory.program.buffers[o].shape) for o in kernel.outputs if o]
+    memory.account.spend(CALL * (sum(o.size for o in operands) + sum(map(prod, shapes))))
+    for output, shape in zip((o for o in kernel.outputs if o), shapes, strict=True):
+        memory.account.reserve(prod(shape) * memory.program.buffers[output].dtype.size)
     results = kernel.spec.reference(kernel, operands, memory.size)
     for position, (name, result) in enumerate(zip(kernel.outputs, results, strict=False)):
         if name is None:
@@ -500,11 +571,12 @@ def _run_kernel(memory: Memory, kernel: Kernel) -> None:
             grid = Grid(memory, kernel.epilogue.vars, [(0, n) for n in shape], acc=value)
             value = np.broadcast_to(grid.value(kernel.epilogue.body), shape)
         memory.arrays[name] = memory.store(value, buffer.dtype)
+        memory.account.hold(memory.arrays[name])
 
 
 def _operand(memory: Memory, operand: Operand) -> Array:
     """A kernel's strided view of a buffer."""
-    array = ensure_contiguous(memory.array(operand.buffer))
+    array = memory.contiguous(operand.buffer)
     flat = array.reshape(-1)
     shape, strides = memory.shape(operand.shape), memory.shape(operand.strides)
     offset = memory.size(operand.offset)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.budget import STATEMENT, account, reserve, spend
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Atom, evaluate
 from sofie_root.program.program import Branch, Repeat
@@ -40,6 +41,7 @@ def run_repeat(
     stacked: list[list[Array]] = [[] for _ in range(_stacks(repeat))]
     iteration = 0
     while again and (trips is None or iteration < trips):
+        spend(STATEMENT)
         lead = [np.asarray(iteration, np.int64), np.asarray(again)] if repeat.numbered else []
         given = [*lead, *states, *(s[iteration] for s in slices), *captures]
         results = run(body, [np.asarray(g) for g in given], sizes)
@@ -58,7 +60,10 @@ def _stacks(repeat: Repeat) -> int:
 
 def _stack(repeat: Repeat, k: int, items: list[Array]) -> Array:
     if items:
-        return np.stack(items)
+        reserve((len(items), *items[0].shape), items[0].itemsize)
+        result = np.stack(items)
+        account().hold(result)
+        return result
     body = repeat.bodies[0]
     value = list(body.outputs.values())[repeat.states + (1 if repeat.numbered else 0) + k]
     type_ = body.types[value]

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sofie_root.errors import SofieError
+from sofie_root.budget import account
+from sofie_root.errors import BudgetError, SofieError
 from sofie_root.ir import Graph, Node, TensorType
 from sofie_root.lowering.interpret import evaluate
 
 from .rewrite import Array, PassResult, Sweep
+
+SHARE = 10
+"""A node may take one of so many parts of the work that is left; else it is left to the run time."""
 
 SMALL = 1 << 20
 """Results up to this many bytes are folded whatever they are made from."""
@@ -72,9 +76,16 @@ def fold_constants(graph: Graph) -> PassResult:
             sweep.keep(node)
             continue
         reason = _too_large(sweep, node, inputs)
+        if reason is None and node.name in account().given_up:
+            reason = "takes more work or memory than a node may when it is computed in advance"
         if reason is None:
             try:
-                results = evaluate_node(node, sweep.graph.types, sweep.graph.constants)
+                with account().share(SHARE):
+                    results = evaluate_node(node, sweep.graph.types, sweep.graph.constants)
+                    account().keep(sum(results[o].nbytes for o in wanted))
+            except BudgetError as error:
+                account().given_up.add(node.name)
+                reason = f"costs too much to be computed in advance: {error.message}"
             except (SofieError, IndexError, NotImplementedError) as error:
                 reason = f"cannot be computed now: {error}"
         if reason is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sofie_root.budget import stage
 from sofie_root.errors import Refusal
 from sofie_root.ir import Graph, verify
 
@@ -53,6 +54,11 @@ def optimise(graph: Graph) -> tuple[Graph, list[PassReport]]:
     Returns:
         An equivalent graph with the same inputs and outputs, and one report per pass.
     """
+    with stage():
+        return _optimise(graph)
+
+
+def _optimise(graph: Graph) -> tuple[Graph, list[PassReport]]:
     changes: dict[str, list[Change]] = {run.__name__: [] for run in PASSES}
     refusals: dict[str, tuple[Refusal, ...]] = {}
     for _ in range(MAX_ROUNDS):
