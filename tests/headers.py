@@ -235,6 +235,23 @@ def weighted() -> str:
     )
 
 
+def echo(name: str, symbols: Sequence[str], inputs: dict[str, tuple[int | str, ...]]) -> str:
+    """Every input as it is, as the output ``NAME_out``; a negative first value is refused."""
+    copies = []
+    for key, shape in inputs.items():
+        size = " * ".join(["std::size_t(1)", *map(str, shape)])
+        copies.append(f"for (std::size_t i = 0; i < {size}; ++i) {key}_out[i] = {key}[i];")
+    first = next(iter(inputs))
+    refuse = f"""if ({first}[0] < 0) throw std::runtime_error("{first} is negative");"""
+    return header(
+        name,
+        symbols,
+        [Tensor(key, shape) for key, shape in inputs.items()],
+        [Tensor(f"{key}_out", shape) for key, shape in inputs.items()],
+        "\n    ".join([refuse, *copies]),
+    )
+
+
 def half() -> str:
     """A 16-bit float through the model: ``y[n] = -x[n]``; the type keeps the upper half of a float."""
     text = header(

@@ -471,7 +471,7 @@ def test_weights_that_cannot_be_read_fail_when_booking(frame: Any, tmp_path: Pat
     ("model", "columns", "words"),
     [
         ("dense", ["two", "x"], ["'x' [N, 4] takes 4 values", "'two'", "'x' (float)", "give 3"]),
-        ("dense", ["grows"], ["'grows'", "gives", "in this event"]),
+        ("dense", ["grows"], ["entry 0 in slot", "'grows'", "gives 0", "has 0 values"]),
         ("dense", ["two", "two", "grows", "two"], ["'grows'", "elements", "'two'", "has 2"]),
         (
             "particles",

@@ -53,7 +53,7 @@ def test_shipped_code_does_what_the_functor_does(root: Any, model_file: Path) ->
     model = sofie_root.load(model_file)
     df = root.RDataFrame(50).Define("a", "0.1f * rdfentry_").Define("b", "int(rdfentry_ % 7)")
     df = define(df, "local", model, ["a", "b", "a"])
-    booking = Booking("", [0], "", ["a", "b", "a"], ["float", "int", "float"])
+    booking = Booking("", [0], ["a", "b", "a"], ["float", "int", "float"])
     expression = distribute(model, booking)
     assert distribute(model, booking) == expression  # again is fine
     found = df.Define("shipped", expression).AsNumpy(["local", "shipped"])
@@ -64,7 +64,7 @@ def test_shipped_code_does_what_the_functor_does(root: Any, model_file: Path) ->
 def test_a_session_cannot_be_shipped(model_file: Path) -> None:
     session = sofie_root.load(model_file).session()
     with pytest.raises(DataFrameError, match="needs the model itself"):
-        distribute(session, Booking("", [0], ""))
+        distribute(session, Booking("", [0]))
 
 
 def test_a_plain_data_frame_is_not_distributed(root: Any) -> None:

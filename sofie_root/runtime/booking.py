@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+OnError: TypeAlias = Literal["raise", "nan"] | float
+"""What becomes of an event that fails."""
+
+LAYOUTS = {
+    "features last": "kFeaturesLast",
+    "features first": "kFeaturesFirst",
+    "concatenate": "kConcatenate",
+}
+"""How several columns fill an input, with the name in C++ (``sofie/columns.hxx``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,28 +23,45 @@ class Booking:
     Attributes:
         session: C++ name of the Session.
         outputs: positions of the outputs to return.
-        listed: C++ name of the list of the columns' types.
-        columns: names of the columns, in the order of the model's inputs.
+        columns: names of the columns, in the order of the model's inputs; None: those that the user of
+            the functor will name, of the types that the model suggests.
         types: C++ types of the columns.
         counts: how many columns each input takes; empty where C++ is to deduce it.
+        layouts: for each input a key of ``LAYOUTS``, or None: by the shape; empty: all by shape.
+        on_error: what becomes of an event that fails.
     """
 
     session: str
     outputs: list[int]
-    listed: str
-    columns: list[str] = field(default_factory=list)
+    columns: list[str] | None = None
     types: list[str] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+    layouts: list[str | None] = field(default_factory=list)
+    on_error: OnError = "raise"
 
-    def arguments(self) -> tuple[str, str, str, str]:
-        """The template arguments of ``sofie::Functor``."""
+    def arguments(self, sofie: str = "sofie", session: str | None = None) -> tuple[str, ...]:
+        """The template arguments of ``sofie::Functor``.
+
+        Args:
+            sofie: what the namespace is called.
+            session: another name of the Session.
+        """
+        session = self.session if session is None else session
+        space = f"::{sofie}::dataframe"
+        chosen = [LAYOUTS[n] if n else "kByShape" for n in self.layouts]
+        counts = f"std::index_sequence<{', '.join(map(str, self.counts))}>"
+        listed = f"{space}::Types<{', '.join(self.types)}>"
+        if self.columns is None:
+            counts, listed = f"{space}::DefaultCounts<{session}>", f"{space}::Defaults<{session}>"
         return (
-            self.session,
+            session,
             f"std::index_sequence<{', '.join(map(str, self.outputs))}>",
-            f"std::index_sequence<{', '.join(map(str, self.counts))}>",
-            self.listed,
+            counts,
+            f"{space}::Layouts<{', '.join(f'{space}::Layout::{c}' for c in chosen)}>",
+            listed,
         )
 
     def labels(self) -> list[str]:
         """How messages name the columns."""
-        return [f"column {c!r} ({t})" for c, t in zip(self.columns, self.types, strict=True)]
+        names = self.columns or []
+        return [f"column {c!r} ({t})" for c, t in zip(names, self.types, strict=True)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sofie_root.errors import DataFrameError
 
-from .booking import Booking
+from .booking import LAYOUTS, Booking, OnError
 from .distributed import distribute, is_distributed
 from .interpreter import TensorInfo, declare, import_root
 from .session import Session
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sofie_root.model import Model
 
 Columns: TypeAlias = Sequence[str] | Mapping[str, Sequence[str]]
+Layout: TypeAlias = str | Mapping[str, str] | None
 
 
 def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is what it returns)
@@ -26,17 +27,29 @@ def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is wha
     columns: Columns | None = None,
     *,
     output: str | None = None,
+    layout: Layout = None,
+    on_error: OnError = "raise",
 ) -> Any:
     """A C++ functor that runs the model; for ``df.DefineSlot("y", functor, columns)``.
 
-    It has one Session per slot. Which columns an input takes: as many numbers as it has values (a
-    batch dimension counts as 1), or arrays that hold them; for a shape such as [N, 2, n_pf], 2
-    array columns of n_pf elements, or one array of all values. If every input is [N, ...] and gets
-    one array column per value, N is the arrays' length: one evaluation per object of the event.
+    It has one Session per slot. Which columns an input takes (a batch dimension counts as 1):
+
+    - A list of values, [N, 16]: as many numbers, or arrays that hold as many together.
+    - A table, [N, 25, 4] or [N, 4, n_pf]: as many columns as one axis has elements (4), each with
+      one element per particle; a number among them stands for every particle. Or one array of all
+      values.
+    - If every input is [N, ...] and gets one column per value, arrays among them, N is the arrays'
+      length: one evaluation per object of the event. A number stands for every object.
+
+    Where that fits in several ways (25 columns for [N, 25, 25]) or in none, ``layout`` chooses.
 
     The result of an event is a number where the output has one element, else an RVec; of several
     outputs it is a ``std::tuple`` of these, so that ``Define("a", "std::get<0>(y)")`` reads one of
     them, or see ``output``.
+
+    An event that the model cannot take (arrays of a wrong length, an index out of range) raises an
+    exception that names the entry and has the columns' values, or gives what ``on_error`` says;
+    ``functor.failed`` counts those, and one warning of ROOT's after the loop says how many there were.
 
     Args:
         model: the model, or a Session of it.
@@ -44,9 +57,15 @@ def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is wha
         columns: names of the columns, in the order of the model's inputs; or by input. None: each
             input takes numbers of its own type where it has at most 64 values, else arrays.
         output: name of the output to return; None: all.
+        layout: how several array columns fill a table: ``"features last"`` (column k is x[..., k]),
+            ``"features first"`` (x[k, ...] after the batch) or ``"concatenate"`` (one after the
+            other); of all inputs that are tables, or by input.
+        on_error: ``"raise"``, or what an event gets that fails: ``"nan"``, or a number. An output of
+            several values gets as many of them, as far as their number is known, else none.
 
     Raises:
-        DataFrameError: a column is missing, or its type or their number does not fit the model.
+        DataFrameError: a column is missing, or its type or their number does not fit the model; an
+            output is of integers, which ``on_error`` is not.
     """
     if is_distributed(df_or_nslots):
         raise DataFrameError("a distributed data frame takes no functor: use sofie_root.define")
@@ -54,8 +73,8 @@ def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is wha
     df = None if isinstance(df_or_nslots, int) else df_or_nslots
     if df is None and columns is not None:
         raise DataFrameError("to check columns, the data frame is needed, not a number of slots")
-    booking = _book(session, df, columns, output)
-    return _functor(session, df_or_nslots if df is None else int(df.GetNSlots()), booking)
+    booking = _book(session, df, columns, output, layout, on_error)
+    return _functor(session, df_or_nslots, booking)
 
 
 def define(
@@ -65,6 +84,8 @@ def define(
     columns: Columns,
     *,
     output: str | None = None,
+    layout: Layout = None,
+    on_error: OnError = "raise",
 ) -> Any:
     """Adds the model's result to a data frame.
 
@@ -75,6 +96,9 @@ def define(
         model: the model, or a Session of it.
         columns: see :func:`SofieFunctor`.
         output: name of the one output to define.
+        layout: how array columns fill an input; see :func:`SofieFunctor`.
+        on_error: what an event gets that fails; see :func:`SofieFunctor`. Workers of a distributed
+            data frame warn in their own logs.
 
     Returns:
         The data frame with the new column or columns.
@@ -83,7 +107,7 @@ def define(
         DataFrameError: see :func:`SofieFunctor`; or the name is taken.
     """
     session = model if isinstance(model, Session) else model.session()
-    booking = _book(session, df, columns, output)
+    booking = _book(session, df, columns, output, layout, on_error)
     is_one = len(booking.outputs) == 1
     made = [name] if is_one else _column_per_output(name, [t.name for t in session.outputs])
     for column in made:
@@ -94,44 +118,88 @@ def define(
     if is_distributed(df):
         df = df.Define(column, distribute(model, booking))
     else:
-        functor = _functor(session, int(df.GetNSlots()), booking)
-        df = df.DefineSlot(column, functor, booking.columns)
+        functor = _functor(session, df, booking)
+        df = df.DefineSlotEntry(column, functor.with_entry(), booking.columns)
     if not is_one:
         for k, part in enumerate(made):
             df = df.Define(part, f"std::get<{k}>({column})")
     return df
 
 
-def _book(session: Session, df: Any, columns: Columns | None, output: str | None) -> Booking:
+def _book(
+    session: Session,
+    df: Any,
+    columns: Columns | None,
+    output: str | None,
+    layout: Layout,
+    on_error: OnError,
+) -> Booking:
     """Decides which columns make which input.
 
     Raises:
         DataFrameError: they do not fit.
     """
     outputs = _pick(session, output)
-    session_type = session.library.session_type()
-    if columns is None:
-        return Booking(session_type, outputs, f"::sofie::dataframe::Defaults<{session_type}>")
-    names, counts = _flatten(session, columns)
-    for name in names:
+    layouts = _layouts(session, layout)
+    names, counts = (None, []) if columns is None else _flatten(session, columns)
+    for name in names or []:
         if not _has_column(df, name):
             raise DataFrameError(f"there is no column {name!r}{_hint(name, _column_names(df))}")
-    types = [str(df.GetColumnType(name)) for name in names]
-    listed = f"::sofie::dataframe::Types<{', '.join(types)}>"
-    booking = Booking(session_type, outputs, listed, names, types, counts)
-    if message := str(_functor_class(booking).misfit(_labels(booking))):
+    types = [str(df.GetColumnType(name)) for name in names or []]
+    session_type = session.library.session_type()
+    if not isinstance(on_error, str):
+        on_error = float(on_error)
+    elif on_error not in ("raise", "nan"):
+        raise DataFrameError(f"on_error is 'raise', 'nan' or a number, not {on_error!r}")
+    booking = Booking(session_type, outputs, names, types, counts, layouts, on_error)
+    functor = _functor_class(booking)
+    if message := str(functor.misfit(_labels(booking)) or functor.misfit(_on_error(booking))):
         raise DataFrameError(message)
     return booking
 
 
-def _functor(session: Session, slots: int, booking: Booking) -> Any:
+def _layouts(session: Session, layout: Layout) -> list[str | None]:
+    """The layout of each input; empty where none is chosen."""
+    inputs = [t.name for t in session.inputs]
+    if layout is None:
+        return []
+    by_input = layout if isinstance(layout, Mapping) else dict.fromkeys(inputs, layout)
+    for name, chosen in by_input.items():
+        if name not in inputs:
+            raise DataFrameError(f"the model has no input {name!r}{_hint(name, inputs)}")
+        if chosen not in LAYOUTS:
+            listed = ", ".join(map(repr, LAYOUTS))
+            raise DataFrameError(f"layout is one of {listed}, not {chosen!r}")
+    return [by_input.get(name) for name in inputs]
+
+
+def _functor(session: Session, df_or_nslots: Any, booking: Booking) -> Any:
     session.clone()  # its exception is readable if, say, the weights file is gone
-    return _functor_class(booking)(slots, session.weights or "", _labels(booking))
+    df = None if isinstance(df_or_nslots, int) else df_or_nslots
+    slots = df_or_nslots if df is None else int(df.GetNSlots())
+    weights, labels = session.weights or "", _labels(booking)
+    functor = _functor_class(booking)(slots, weights, labels, _on_error(booking))
+    if df is not None and booking.on_error != "raise":
+        declare("#include <sofie/after_loop.hxx>")
+        root = import_root()
+        root.sofie.dataframe.warn_after_loop(root.RDF.AsRNode(df), functor)
+    return functor
 
 
 def _functor_class(booking: Booking) -> Any:
     declare("#include <sofie/SofieFunctor.hxx>")
-    return import_root().sofie.Functor[booking.arguments()]
+    functor = import_root().sofie.Functor[booking.arguments()]
+    if not isinstance(functor.failed, property):
+        count = functor.failed
+        functor.failed = property(lambda self: int(count(self)))
+    return functor
+
+
+def _on_error(booking: Booking) -> Any:
+    made = import_root().sofie.OnError
+    if isinstance(booking.on_error, str):
+        return getattr(made, booking.on_error)()
+    return made.value(booking.on_error)
 
 
 def _labels(booking: Booking) -> Any:

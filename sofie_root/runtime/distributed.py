@@ -43,14 +43,18 @@ def distribute(model: Model | Session, booking: Booking) -> str:
         raise DataFrameError("a distributed data frame needs the model itself, not a Session of it")
     kernels, sofie = bundle(["functor.hxx"])
     header, namespace = with_unique_namespace(model.header(weights="embedded").text)
-    _, outputs, counts, _ = booking.arguments()
-    parameters = ", ".join(f"const {t}& c{k}" for k, t in enumerate(booking.types))
+    arguments = ", ".join(booking.arguments(sofie, "Session"))
+    numbered = [f"c{k}" for k in range(len(booking.types))]
+    columns = [f"const {t}& {c}" for t, c in zip(booking.types, numbered, strict=True)]
+    parameters = ", ".join(["ULong64_t entry", *columns])
     labels = ", ".join(cpp_literal(label) for label in booking.labels())
+    on_error = f"::{sofie}::OnError::{booking.on_error}()"
+    if not isinstance(booking.on_error, str):
+        on_error = f"::{sofie}::OnError::value({booking.on_error!r})"
     # One Session per thread: tasks of a worker may run in several, all of them as slot 0.
     body = f"""
-  using Columns = ::{sofie}::dataframe::Types<{", ".join(booking.types)}>;
-  thread_local const ::{sofie}::Functor<Session, {outputs}, {counts}, Columns> functor(1, "", {{{labels}}});
-  return functor({", ".join(["0", *(f"c{k}" for k in range(len(booking.types)))])});
+  thread_local const ::{sofie}::Functor<{arguments}> functor(1, "", {{{labels}}}, {on_error});
+  return functor.at({", ".join(["0", "entry", *numbered])});
 """
     function = f"evaluate_{hashlib.sha256((parameters + body).encode()).hexdigest()[:12]}"
     code = f"""{kernels}
@@ -63,4 +67,4 @@ inline auto {function}({parameters}) {{{body}}}
     root.RDF.Distributed.DistributeCppCode(code)
     if not hasattr(getattr(root, namespace), function):
         raise ToolchainError("cling cannot compile the code for the workers; its message is above")
-    return f"{namespace}::{function}({', '.join(booking.columns)})"
+    return f"{namespace}::{function}({', '.join(['rdfentry_', *(booking.columns or [])])})"

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -15,29 +17,14 @@
 #include <utility>
 #include <vector>
 
+#include "column_plan.hxx"
 #include "columns.hxx"
+#include "event_errors.hxx"
 #include "runtime.hxx"
+#include "slots.hxx"
 
 namespace sofie {
 namespace dataframe {
-
-/// Memory for the values of one input or output; grows and never shrinks.
-template <class T>
-class Buffer {
- public:
-  Buffer() : data_(), capacity_(0) {}
-  T* reserve(std::size_t size) {
-    if (size > capacity_) {
-      data_.reset(new T[size]);
-      capacity_ = size;
-    }
-    return data_.get();
-  }
-
- private:
-  std::unique_ptr<T[]> data_;
-  std::size_t capacity_;
-};
 
 template <class T, class Value>
 T convert(const Value& value) {
@@ -63,63 +50,28 @@ struct Result {
   using type = std::conditional_t<number, Element<T>, ROOT::VecOps::RVec<Element<T>>>;
 };
 
-template <class List>
-struct Buffers;
-template <class... Tensors>
-struct Buffers<std::tuple<Tensors...>> {
-  using Flat = std::tuple<Buffer<typename Tensors::type>...>;
-  using Vectors = std::tuple<std::vector<runtime::Stored<typename Tensors::type>>...>;
-};
-
-/// What one slot needs; aligned so that slots share no cache line (nor the pair that is fetched together).
-template <class Session>
-struct alignas(128) Slot {
-  template <class... Arguments>
-  explicit Slot(const Arguments&... arguments) : session(arguments...), inputs(), outputs(), vectors() {}
-  Session session;
-  typename Buffers<typename Session::Inputs>::Flat inputs;
-  typename Buffers<typename Session::Outputs>::Flat outputs;     // of 16-bit floats
-  typename Buffers<typename Session::Outputs>::Vectors vectors;  // of dynamic outputs
-};
-
-template <class Session>
-struct Slots {
-  Slots(unsigned count, const std::string& weights, const std::vector<std::string>& names)
-      : slots(), labels(names) {
-    for (unsigned slot = 0; slot < count; ++slot) slots.push_back(make(weights));
-  }
-  static std::unique_ptr<Slot<Session>> make(const std::string& weights) {
-    if constexpr (std::is_constructible<Session, std::string>::value) {
-      if (!weights.empty()) return std::make_unique<Slot<Session>>(weights);
-    }
-    return std::make_unique<Slot<Session>>();
-  }
-  std::string label(std::size_t column) const {
-    return column < labels.size() ? labels[column] : "column " + std::to_string(column);
-  }
-  std::vector<std::unique_ptr<Slot<Session>>> slots;
-  std::vector<std::string> labels;
-};
-
 }  // namespace dataframe
 
 /// The functor with everything chosen: `Outputs` are the indices of the outputs it returns, `Counts` the
-/// columns per input (empty: deduced), `Columns` the columns' types.
-template <class Session, class Outputs, class Counts, class Columns>
+/// columns per input (empty: deduced), `Layouts` how these fill it (empty: by shape), `Columns` the columns'
+/// types.
+template <class Session, class Outputs, class Counts, class Layouts, class Columns>
 class Functor;
 
-template <class Session, std::size_t... outputs, std::size_t... counts, class... Columns>
+template <class Session, std::size_t... outputs, std::size_t... counts, dataframe::Layout... layouts,
+          class... Columns>
 class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<counts...>,
-              dataframe::Types<Columns...>> {
+              dataframe::Layouts<layouts...>, dataframe::Types<Columns...>> {
   using Inputs = typename Session::Inputs;
   using AllOutputs = typename Session::Outputs;
-  using Layout = dataframe::Layout;
+  using Form = dataframe::Form;
   using Kind = dataframe::Kind;
   static constexpr std::size_t kInputs = std::tuple_size<Inputs>::value;
   static constexpr std::size_t kOutputs = std::tuple_size<AllOutputs>::value;
   static constexpr auto kInput = dataframe::input_facts(static_cast<Inputs*>(nullptr));
   static constexpr auto kColumn = dataframe::column_facts<Columns...>();
-  static constexpr auto kPlan = dataframe::plan_for<Session, Columns...>(std::index_sequence<counts...>());
+  static constexpr auto kPlan = dataframe::plan_for<Session, Columns...>(std::index_sequence<counts...>(),
+                                                                         dataframe::Layouts<layouts...>());
 
   template <std::size_t output>
   using Output = std::tuple_element_t<output, AllOutputs>;
@@ -136,72 +88,70 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
   ///
   /// @param weights the weights file; empty: the one that the generated header names.
   /// @param labels the columns' names, for messages.
-  /// @throws std::invalid_argument when the columns' types cannot feed the model.
+  /// @param on_error what an event becomes that fails.
+  /// @throws std::invalid_argument when the columns' types cannot feed the model, or an output cannot hold
+  /// the
+  ///         value for events that fail.
   explicit Functor(unsigned slots, const std::string& weights = {},
-                   const std::vector<std::string>& labels = {})
+                   const std::vector<std::string>& labels = {}, OnError on_error = OnError::raise())
       : state_() {
-    const std::string message = misfit(labels);
-    if (!message.empty()) throw std::invalid_argument(message);
-    state_ = std::make_shared<dataframe::Slots<Session>>(slots, weights, labels);
+    for (const std::string& message : {misfit(labels), misfit(on_error)}) {
+      if (!message.empty()) throw std::invalid_argument(message);
+    }
+    state_ = std::make_shared<dataframe::Slots<Session>>(slots, weights, labels, on_error);
   }
 
   /// Why these columns cannot feed the model; empty where they can.
   static std::string misfit(const std::vector<std::string>& labels) {
-    using dataframe::Misfit;
-    if (kPlan.misfit == Misfit::kNone) return {};
-    const auto label = [&](std::size_t column) {
-      return column < labels.size() ? labels[column] : "column " + std::to_string(column);
-    };
-    const std::string input = dataframe::input_label<Session>(kPlan.input, static_cast<Inputs*>(nullptr));
-    const auto& facts = kInput[kPlan.input];
-    const std::size_t fixed = dataframe::fixed_size(facts);
-    const std::size_t axes = dataframe::free_axes(facts, kPlan.batch);
-    const std::string one_array = "one array that holds all its values";
-    const std::string takes =
-        axes == 0 ? std::to_string(fixed) + (fixed == 1 ? " value" : " values")
-        : axes > 1
-            ? one_array
-            : std::to_string(fixed) + (fixed == 1 ? " array" : " arrays of equal length, or " + one_array);
-    switch (kPlan.misfit) {
-      case Misfit::kTooFew:
-        return input + " takes " + takes + "; the columns give " + std::to_string(kPlan.found);
-      case Misfit::kTooMany:
-        return label(kPlan.column < sizeof...(Columns) ? kPlan.column : sizeof...(Columns) - 1) +
-               " is one too many: " + input + " takes " + takes;
-      case Misfit::kType:
-        return label(kPlan.column) + " is neither a number nor an array of numbers";
-      case Misfit::kFraction:
-        return label(kPlan.column) + " is not of an integer type, as " + input +
-               " is: its fraction would be lost; convert it in a Define";
-      case Misfit::kNotArray:
-        return label(kPlan.column) + " is one number, but " + input + " takes " + takes;
-      case Misfit::kExpression:
-        return input +
-               " has a size that does not follow from columns; fix the model's dims when it is loaded";
-      case Misfit::kUnknownSize:
-        return input +
-               " has more than one size that does not follow from the columns' lengths; fix the model's "
-               "dims when it is loaded";
-      default:
-        return {};
+    std::string label[sizeof...(Columns) + 1];
+    for (std::size_t c = 0; c < sizeof...(Columns); ++c) {
+      label[c] = c < labels.size() ? labels[c] : "column " + std::to_string(c);
     }
+    return dataframe::explain<Session>(kPlan, kInput, label);
   }
 
-  /// One event.
-  Result operator()(unsigned slot, const Columns&... columns) const {
-    if (slot >= state_->slots.size()) {
-      throw std::runtime_error(
-          "this functor was made for " + std::to_string(state_->slots.size()) +
-          " slots, and the data frame uses more: make it after ROOT::EnableImplicitMT, with "
-          "df.GetNSlots()");
-    }
-    if constexpr (kPlan.misfit == dataframe::Misfit::kNone) {
-      return evaluate(*state_->slots[slot], std::tie(columns...), std::make_index_sequence<kInputs>(),
-                      std::make_index_sequence<kOutputs>());
-    } else {  // never called: the constructor has thrown
-      return ((void)columns, ..., Result());
-    }
+  /// Why events that fail cannot become this; empty where they can.
+  static std::string misfit(OnError on_error) {
+    std::string text;
+    const auto check = [&](auto output, bool fits) {
+      if (fits || !text.empty()) return;
+      text = std::string("output '") + Output<decltype(output)::value>::name + "' is of integers, and " +
+             (on_error.value() == on_error.value() ? std::to_string(on_error.value()) + " is none of them"
+                                                   : "there is no NaN among them") +
+             ": choose another value for events that fail (on_error), or another output";
+    };
+    (check(std::integral_constant<std::size_t, outputs>(),
+           on_error.fits<dataframe::Element<typename Output<outputs>::type>>()),
+     ...);
+    return text;
   }
+
+  /// One event, for DefineSlot.
+  Result operator()(unsigned slot, const Columns&... columns) const { return run(slot, nullptr, columns...); }
+
+  /// One event of which the entry number is known.
+  Result at(unsigned slot, std::uint64_t entry, const Columns&... columns) const {
+    return run(slot, &entry, columns...);
+  }
+
+  /// The same for DefineSlotEntry: messages about events name their entries.
+  class WithEntry {
+   public:
+    explicit WithEntry(const Functor& functor) : functor_(functor) {}
+    Result operator()(unsigned slot, ULong64_t entry, const Columns&... columns) const {
+      return functor_.at(slot, entry, columns...);
+    }
+
+   private:
+    Functor functor_;
+  };
+  WithEntry with_entry() const { return WithEntry(*this); }
+
+  /// How many events failed so far, in all slots.
+  std::uint64_t failed() const { return state_->failed(); }
+
+  /// What all copies know about events that failed.
+  std::shared_ptr<dataframe::Failures> failures() const { return state_; }
 
  private:
   using Slot = dataframe::Slot<Session>;
@@ -212,10 +162,27 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     bool known[dataframe::room(Session::kSymbols)] = {};
   };
 
-  template <std::size_t... I, std::size_t... O>
-  Result evaluate(Slot& slot, const Tuple& columns, std::index_sequence<I...>,
-                  std::index_sequence<O...>) const {
+  Result run(unsigned number, const std::uint64_t* entry, const Columns&... columns) const {
+    Slot& slot = state_->slot(number);
+    const std::uint64_t event = slot.events.next();
     Sizes sizes{};
+    try {
+      if constexpr (kPlan.misfit == dataframe::Misfit::kNone) {
+        return evaluate(slot, std::tie(columns...), sizes, std::make_index_sequence<kInputs>(),
+                        std::make_index_sequence<kOutputs>());
+      } else {  // never called: the constructor has thrown
+        return ((void)columns, ..., Result());
+      }
+    } catch (const std::bad_alloc&) {
+      throw;  // the event is not to blame
+    } catch (const std::exception& error) {
+      return fail(slot, sizes, describe(number, entry, event, error.what(), columns...));
+    }
+  }
+
+  template <std::size_t... I, std::size_t... O>
+  Result evaluate(Slot& slot, const Tuple& columns, Sizes& sizes, std::index_sequence<I...>,
+                  std::index_sequence<O...>) const {
     if constexpr (kPlan.batch != dataframe::kNoSymbol) {
       sizes.dims[kPlan.batch] = 1;
       sizes.known[kPlan.batch] = true;
@@ -226,11 +193,73 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     Run<O...> results(slot, sizes.dims);
     void* out[] = {results.template pointer<O>()...};
     runtime::infer_to(slot.session, sizes.dims, in, out);
+    return result(results.template take<outputs>()...);
+  }
+
+  template <class... Values>
+  static Result result(Values&&... values) {
     if constexpr (sizeof...(outputs) == 1) {
-      return std::get<0>(Results(results.template take<outputs>()...));
+      return std::get<0>(Results(std::forward<Values>(values)...));
     } else {
-      return Result(results.template take<outputs>()...);
+      return Result(std::forward<Values>(values)...);
     }
+  }
+
+  // --- events that fail ------------------------------------------------------------------------------------
+
+  /// Which event failed, why, and the values of its columns.
+  [[gnu::cold, gnu::noinline]] std::string describe(unsigned slot, const std::uint64_t* entry,
+                                                    std::uint64_t event, const char* why,
+                                                    const Columns&... columns) const {
+    constexpr std::size_t shown = 20;
+    std::ostringstream text;
+    if (entry != nullptr)
+      text << "entry " << *entry << " in slot " << slot << ": " << why;
+    else
+      text << "event " << event << " of slot " << slot << " (counted from 0): " << why;
+    std::size_t column = 0;
+    ((column++ < shown ? dataframe::describe(text, state_->label(column - 1), columns) : void()), ...);
+    if (column > shown) text << "; and " << column - shown << " more columns";
+    return text.str();
+  }
+
+  /// What the event becomes instead.
+  [[gnu::cold, gnu::noinline]] Result fail(Slot& slot, const Sizes& sizes, const std::string& message) const {
+    if (state_->on_error().raises()) throw std::runtime_error(message);
+    slot.failed.next();
+    state_->remember(message);
+    return result(stand_in<outputs>(slot, sizes)...);
+  }
+
+  /// What an output is where the event failed: as many values as it would have had, as far as that is known.
+  template <std::size_t output>
+  ResultOf<output> stand_in(Slot& slot, const Sizes& sizes) const {
+    using O = Output<output>;
+    const auto value = static_cast<dataframe::Element<typename O::type>>(state_->on_error().value());
+    (void)slot, (void)sizes;
+    if constexpr (dataframe::is_number<O>(kPlan.batch)) {
+      return value;
+    } else if constexpr (O::dynamic) {
+      return {};
+    } else {
+      for (std::size_t symbol = 0; symbol < Session::kSymbols; ++symbol) {
+        const bool is_needed = runtime::has_expression<O>() || has_symbol<O>(symbol);
+        if (is_needed && !sizes.known[symbol]) return {};
+      }
+      try {
+        return ResultOf<output>(runtime::output_size<output>(slot.session, sizes.dims), value);
+      } catch (const std::runtime_error&) {
+        return {};  // the sizes themselves are what the model refuses
+      }
+    }
+  }
+
+  template <class O>
+  static constexpr bool has_symbol(std::size_t symbol) {
+    for (std::size_t axis = 0; axis < O::rank; ++axis) {
+      if (O::shape[axis] == -static_cast<std::int64_t>(symbol) - 1) return true;
+    }
+    return false;
   }
 
   // --- sizes -----------------------------------------------------------------------------------------------
@@ -242,50 +271,53 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     (void)columns, (void)sizes;
     constexpr auto source = kPlan.source[input];
     constexpr std::size_t axes = dataframe::free_axes(kInput[input], kPlan.batch);
+    const auto indices = std::make_index_sequence<source.count>();
     if constexpr (axes > 0 && several == (axes > 1)) {
-      std::size_t length = std::get<source.first>(columns).size();
-      if constexpr (source.layout == Layout::kObjects) {
-        set_size<input>(source.first, symbol(input), length, sizes);
-        same_length<input>(columns, length, std::make_index_sequence<source.count>());
-      } else {
-        whole_size<input>(length, sizes);
+      if constexpr (source.form != Form::kObjects) {
+        whole_size<input>(total<input>(columns, indices), sizes);
+      } else if constexpr (source.measured < source.end()) {
+        constexpr auto symbol = static_cast<std::size_t>(-(kInput[input].shape[source.axis] + 1));
+        set_size<input>(source.measured, symbol, std::get<source.measured>(columns).size(), sizes);
+        check_lengths<input>(columns, sizes.dims[symbol], indices);
       }
     }
-  }
-
-  /// The only free symbol of an input.
-  static constexpr std::size_t symbol(std::size_t input) {
-    std::size_t found = 0;
-    for (std::size_t axis = 0; axis < kInput[input].rank; ++axis) {
-      const std::int64_t symbol = -(kInput[input].shape[axis] + 1);
-      if (symbol >= 0 && symbol != kPlan.batch) found = static_cast<std::size_t>(symbol);
-    }
-    return found;
   }
 
   template <std::size_t input>
   void set_size(std::size_t column, std::size_t symbol, std::size_t size, Sizes& sizes) const {
     if (sizes.known[symbol] && sizes.dims[symbol] != size) {
-      throw std::runtime_error(state_->label(column) + " has " + std::to_string(size) +
-                               " elements in this event, but " + Session::kSymbolNames[symbol] + " is " +
-                               std::to_string(sizes.dims[symbol]) + " after the columns before it (" +
-                               label(input) + ")");
+      throw std::runtime_error(state_->label(column) + " has " + std::to_string(size) + " elements, but " +
+                               Session::kSymbolNames[symbol] + " is " + std::to_string(sizes.dims[symbol]) +
+                               " after the columns before it (" + label(input) + ")");
     }
     sizes.dims[symbol] = size;
     sizes.known[symbol] = true;
   }
 
+  /// All arrays of an input must have as many elements as it has objects.
   template <std::size_t input, std::size_t... C>
-  void same_length(const Tuple& columns, std::size_t length, std::index_sequence<C...>) const {
-    constexpr std::size_t first = kPlan.source[input].first;
-    const auto check = [&](std::size_t column, std::size_t size) {
-      if (size == length) return;
-      throw std::runtime_error(state_->label(column) + " has " + std::to_string(size) +
-                               " elements in this event and " + state_->label(first) + " has " +
-                               std::to_string(length) + ": the columns of " + label(input) +
-                               " must have equal lengths");
+  void check_lengths(const Tuple& columns, std::size_t length, std::index_sequence<C...>) const {
+    constexpr auto source = kPlan.source[input];
+    const auto check = [&](auto column) {
+      if constexpr (kColumn[decltype(column)::value].kind != Kind::kNumber) {
+        const std::size_t size = std::get<decltype(column)::value>(columns).size();
+        if (size == length) return;
+        const std::string found = state_->label(column) + " has " + std::to_string(size) + " elements";
+        const std::string taken = std::to_string(length);
+        if (kInput[input].shape[source.axis] >= 0) {
+          throw std::runtime_error(found + ", but " + label(input) + " takes " + taken + " of each column");
+        }
+        throw std::runtime_error(found + " and " + state_->label(source.measured) + " has " + taken +
+                                 ": the columns of " + label(input) + " must have equal lengths");
+      }
     };
-    (check(first + C, std::get<first + C>(columns).size()), ...);
+    (check(std::integral_constant<std::size_t, source.first + C>()), ...);
+  }
+
+  /// Number of values in all columns of an input.
+  template <std::size_t input, std::size_t... C>
+  static std::size_t total(const Tuple& columns, std::index_sequence<C...>) {
+    return (std::size_t{0} + ... + count<kPlan.source[input].first + C>(columns));
   }
 
   /// Solves product(shape) == length for the one symbol that is not known, to any power.
@@ -313,7 +345,7 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     while (power > 1 && rest > 0 && product(size) < length) ++size;
     if (product(size) != length) {
       throw std::runtime_error(state_->label(column) + " has " + std::to_string(length) +
-                               " elements in this event, which do not fill " + label(input));
+                               " elements, which do not fill " + label(input));
     }
     if (power > 0) set_size<input>(column, unknown, size, sizes);
   }
@@ -330,29 +362,30 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
     using T = typename std::tuple_element_t<input, Inputs>::type;
     constexpr auto source = kPlan.source[input];
     (void)sizes;
-    if constexpr (source.count == 1 && is_in_place<T, source.first>()) {
-      const auto& column = std::get<source.first>(columns);
-      if constexpr (source.layout == Layout::kValues) check_count<input>(columns, column.size());
-      return column.data();
+    constexpr bool is_listed = source.form == Form::kValues || source.form == Form::kWhole;
+    const auto indices = std::make_index_sequence<source.count>();
+    if constexpr (source.form == Form::kValues) check_count<input>(total<input>(columns, indices));
+    if constexpr (source.count == 1 && is_listed && is_in_place<T, source.first>()) {
+      return std::get<source.first>(columns).data();
+    } else if constexpr (is_listed) {
+      T* values = std::get<input>(slot.inputs).reserve(total<input>(columns, indices));
+      append<input, T>(values, columns, indices);
+      return values;
     } else {
-      auto& buffer = std::get<input>(slot.inputs);
-      const auto indices = std::make_index_sequence<source.count>();
-      if constexpr (source.layout == Layout::kValues) {
-        constexpr std::size_t size = dataframe::fixed_size(kInput[input]);
-        T* values = buffer.reserve(size);
-        append<input, T>(values, columns, indices);
-        return values;
-      } else if constexpr (source.layout == Layout::kWhole) {
-        const auto& column = std::get<source.first>(columns);
-        T* values = buffer.reserve(column.size());
-        copy(column, values, 1);
-        return values;
-      } else {
-        const std::size_t length = sizes.dims[symbol(input)];
-        T* values = buffer.reserve(length * source.count);
-        spread<input, T>(values, columns, length, indices);
-        return values;
+      const std::int64_t size = kInput[input].shape[source.axis];
+      std::size_t length = size < 0 ? sizes.dims[-(size + 1)] : static_cast<std::size_t>(size);
+      if constexpr (source.form == Form::kFeatures) {
+        length = dataframe::column_length(kInput[input], source);
+        check_lengths<input>(columns, length, indices);
+      } else if (size >= 0) {
+        check_lengths<input>(columns, length, indices);
       }
+      T* values = std::get<input>(slot.inputs).reserve(length * source.count);
+      if constexpr (source.form == Form::kFeatures)
+        interleave<input, T>(values, columns, indices);
+      else
+        spread<input, T>(values, columns, length, indices);
+      return values;
     }
   }
 
@@ -371,11 +404,7 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
 
   /// The values of numbers and arrays, one after the other.
   template <std::size_t input, class T, std::size_t... C>
-  void append(T* values, const Tuple& columns, std::index_sequence<C...>) const {
-    constexpr std::size_t first = kPlan.source[input].first;
-    std::size_t total = 0;
-    ((total += count<first + C>(columns)), ...);
-    check_count<input>(columns, total);
+  static void append(T* values, const Tuple& columns, std::index_sequence<C...>) {
     const auto put = [&](auto column) {
       const auto& value = std::get<decltype(column)::value>(columns);
       if constexpr (kColumn[decltype(column)::value].kind == Kind::kNumber) {
@@ -385,7 +414,7 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
         values += value.size();
       }
     };
-    (put(std::integral_constant<std::size_t, first + C>()), ...);
+    (put(std::integral_constant<std::size_t, kPlan.source[input].first + C>()), ...);
   }
 
   template <std::size_t column>
@@ -398,36 +427,55 @@ class Functor<Session, std::index_sequence<outputs...>, std::index_sequence<coun
   }
 
   template <std::size_t input>
-  void check_count(const Tuple&, std::size_t found) const {
+  void check_count(std::size_t found) const {
     constexpr std::size_t expected = dataframe::fixed_size(kInput[input]);
     if (found == expected) return;
     constexpr auto source = kPlan.source[input];
     std::string which = state_->label(source.first);
     if (source.count > 1) which += " to " + state_->label(source.first + source.count - 1);
     throw std::runtime_error(label(input) + " takes " + std::to_string(expected) + " values; " + which +
-                             (source.count > 1 ? " give " : " gives ") + std::to_string(found) +
-                             " in this event");
+                             (source.count > 1 ? " give " : " gives ") + std::to_string(found));
   }
 
-  /// Column (a, b) to values[a, :, b], where the varying axis stands between the axes of a and those of b.
+  /// `count` values of a column, from the one at `first` on; a number stands for each of them.
+  template <class Value, class T>
+  static void copy_part(const Value& value, std::size_t first, std::size_t count, T* to, std::size_t stride) {
+    for (std::size_t i = 0; i < count; ++i) {
+      if constexpr (std::is_arithmetic<Value>::value)
+        to[i * stride] = dataframe::convert<T>(value);
+      else
+        to[i * stride] = dataframe::convert<T>(value[first + i]);
+    }
+  }
+
+  /// Form::kObjects: column (a, b) to values[a, :, b], where the objects stand between the axes of a and of
+  /// b.
   template <std::size_t input, class T, std::size_t... C>
   static void spread(T* values, const Tuple& columns, std::size_t length, std::index_sequence<C...>) {
-    constexpr std::size_t first = kPlan.source[input].first;
-    constexpr std::size_t inner = inner_size(input);
-    (copy(std::get<first + C>(columns), values + C / inner * length * inner + C % inner, inner), ...);
+    constexpr auto source = kPlan.source[input];
+    constexpr std::size_t size = dataframe::extents(kInput[input], source.axis + 1, kInput[input].rank);
+    constexpr std::size_t inner = size == 0 ? 1 : size;
+    (copy_part(std::get<source.first + C>(columns), 0, length,
+               values + C / inner * length * inner + C % inner, inner),
+     ...);
   }
 
-  /// Product of the sizes after the varying axis.
-  static constexpr std::size_t inner_size(std::size_t input) {
-    std::size_t size = 1;
-    for (std::size_t axis = 0; axis < kInput[input].rank; ++axis) {
-      const std::int64_t d = kInput[input].shape[axis];
-      if (d >= 0)
-        size *= static_cast<std::size_t>(d);
-      else if (-(d + 1) != kPlan.batch)
-        size = 1;
-    }
-    return size == 0 ? 1 : size;
+  /// Form::kFeatures: column k to values[:, k, :].
+  template <std::size_t input, class T, std::size_t... C>
+  static void interleave(T* values, const Tuple& columns, std::index_sequence<C...>) {
+    constexpr auto source = kPlan.source[input];
+    constexpr std::size_t outer = dataframe::extents(kInput[input], 0, source.axis);
+    constexpr std::size_t inner = dataframe::extents(kInput[input], source.axis + 1, kInput[input].rank);
+    const auto put = [&](const auto& value, std::size_t k) {
+      if constexpr (inner == 1) {
+        copy_part(value, 0, outer, values + k, source.count);
+      } else {
+        for (std::size_t a = 0; a < outer; ++a) {
+          copy_part(value, a * inner, inner, values + (a * source.count + k) * inner, 1);
+        }
+      }
+    };
+    (put(std::get<source.first + C>(columns), C), ...);
   }
 
   // --- results ---------------------------------------------------------------------------------------------
@@ -501,13 +549,14 @@ namespace dataframe {
 
 template <class Session, class... Columns>
 struct FunctorFor {
-  using type =
-      Functor<Session, runtime::Indices<typename Session::Outputs>, std::index_sequence<>, Types<Columns...>>;
+  using List = ListOf<(IsGroup<Columns>::value || ...), Columns...>;
+  using type = Functor<Session, runtime::Indices<typename Session::Outputs>, typename List::Counts,
+                       typename List::Layouts, typename List::Types>;
 };
 template <class Session>
 struct FunctorFor<Session> {
-  using type =
-      Functor<Session, runtime::Indices<typename Session::Outputs>, std::index_sequence<>, Defaults<Session>>;
+  using type = Functor<Session, runtime::Indices<typename Session::Outputs>, DefaultCounts<Session>,
+                       Layouts<>, Defaults<Session>>;
 };
 
 }  // namespace dataframe
