@@ -442,6 +442,13 @@ def test_names_that_are_not_text(tmp_path: Path) -> None:
         parse(path)
 
 
+def test_dims_that_are_called_like_sizes_of_results() -> None:
+    for name in ("y:0:1", "y:12:0", "l:state:0"):
+        proto = model([node("NonZero", ["x"], ["y"])], [value("x", (name,))], ["y"])
+        with pytest.raises(UnsupportedError, match="only the run tells"):
+            from_proto(proto)
+
+
 def test_names_that_are_code_stay_names() -> None:
     name = 'x"); system("id"); //'
     with pytest.raises(UnsupportedError) as caught:

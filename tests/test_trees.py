@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 
 from sofie_root.errors import ModelError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
+from sofie_root.ir import constant_type
 from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model, load
 
@@ -289,6 +290,12 @@ def test_members_of_a_set() -> None:
     ],
 )
 def test_bad_trees(change: dict[str, Any], message: str) -> None:
+    with pytest.raises((ModelError, UnsupportedError), match=message):
+        from_proto(one_tree(change).model())
+
+
+def one_tree(change: dict[str, Any]) -> MlCase:
+    """A node and two leaves, with changed attributes."""
     attributes: dict[str, Any] = {
         "nodes_treeids": [0, 0, 0],
         "nodes_nodeids": [0, 1, 2],
@@ -303,6 +310,53 @@ def test_bad_trees(change: dict[str, Any], message: str) -> None:
         "target_weights": [1.0, 2.0],
         "n_targets": 1,
     }
-    case = MlCase("bad", "TreeEnsembleRegressor", np.zeros((2, 5), np.float32), attributes | change)
-    with pytest.raises((ModelError, UnsupportedError), match=message):
-        from_proto(case.model())
+    return MlCase("one", "TreeEnsembleRegressor", np.zeros((2, 5), np.float32), attributes | change)
+
+
+FOREST = ("feature", "split", "mode", "children", "roots", "start", "target", "weight", "base")
+
+
+@pytest.mark.parametrize(
+    ("array", "elements", "message"),
+    [
+        ("feature", [5], "features than it says"),
+        ("feature", [-1], "negative"),
+        ("feature", [1 << 24], "beyond"),
+        ("mode", [6], "mode"),
+        ("mode", [200], "mode"),
+        ("children", [[0, -1]], "circle"),
+        ("children", [[1, -1]], "does not exist"),
+        ("children", [[-3, -1]], "does not exist"),
+        ("children", [[-1, -2], [-1, -2]], "as long as"),
+        ("roots", [1 << 30], "does not exist"),
+        ("start", [0, 1, 3], "follow each other"),
+        ("start", [0, 9, 2], "follow each other"),
+        ("start", [-5, 1, 2], "follow each other"),
+        ("target", [0, 1], "outside"),
+        ("target", [0, -1], "outside"),
+        ("weight", [1.0], "as long as"),
+        ("base", [0.0, 0.0], "targets"),
+        ("split", [[0.5]], "as long as"),
+    ],
+)
+def test_trees_of_a_root_file_are_checked(array: str, elements: Any, message: str) -> None:
+    """The arrays are constants of the file; the C++ kernel goes where they say."""
+    graph = from_proto(one_tree({}).model())
+    (node,) = (n for n in graph.nodes if n.op.name == "Trees")
+    name = node.inputs[1 + FOREST.index(array)]
+    assert name is not None
+    graph.constants[name] = np.array(elements, graph.constants[name].dtype)
+    graph.types[name] = constant_type(graph.constants[name])
+    with pytest.raises(ModelError, match=message):
+        Model(graph).header()
+
+
+def test_trees_must_be_constants() -> None:
+    graph = from_proto(one_tree({}).model())
+    (node,) = (n for n in graph.nodes if n.op.name == "Trees")
+    name = node.inputs[3]
+    assert name is not None
+    graph.inputs = (*graph.inputs, name)
+    del graph.constants[name]
+    with pytest.raises(ModelError, match="must be constants"):
+        Model(graph).header()

@@ -45,6 +45,7 @@ from sofie_root.program.program import (
 )
 
 from . import text
+from .literals import literal, number, plain
 from .loops import (
     VECTOR_KINDS,
     all_leaves,
@@ -156,7 +157,7 @@ class CpuPrinter:
                 size = product(buffer.shape)
                 if name in _whole_rows(nest):
                     size = ceildiv(size, WIDEST) * WIDEST
-                lines.append(f"alignas(64) {buffer.dtype.cpp} {pointers[name]}[{size}];")
+                lines.append(f"alignas(64) {buffer.dtype.cpp} {pointers[name]}[{number(size)}];")
         return lines
 
     def _node(self, node: For | Loop, nest: Nest, scope: Scope, depth: int) -> list[str]:
@@ -359,7 +360,7 @@ class CpuPrinter:
             elif isinstance(arg, Spanned):
                 arguments.append(self._span(kernel, arg, scope))
             elif isinstance(arg, Plain):
-                arguments.append(text.plain(arg.value))
+                arguments.append(plain(arg.value))
             elif isinstance(arg, Expr):
                 arguments.append(text.expression(flatten_expr(arg, self.schedule), scope))
             else:
@@ -394,7 +395,7 @@ class CpuPrinter:
                 items = ", ".join(_trait_value(v) for v in value)
                 lines.append(f"static constexpr {kind} {key}[{max(len(value), 1)}] = {{{items}}};")
             elif isinstance(value, Functor):
-                items = ", ".join(text.literal(v, DType.FLOAT) for v in value.args)
+                items = ", ".join(literal(v, DType.FLOAT) for v in value.args)
                 lines.append(f"static constexpr sofie::{value.name} {key}{{{items}}};")
             else:
                 kind = {bool: "bool", float: "float"}.get(type(value), "std::size_t")
@@ -491,13 +492,11 @@ def _named(name: str, used: str) -> str:
 
 
 def _size(d: Dim, scope: Scope) -> str:
-    return str(d) if isinstance(d, int) else f"static_cast<std::size_t>({text.dim(d, scope)})"
+    return number(d) if isinstance(d, int) else f"static_cast<std::size_t>({text.dim(d, scope)})"
 
 
 def _trait_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return text.literal(value, DType.FLOAT) if isinstance(value, float) else str(value)
+    return literal(value, DType.FLOAT) if isinstance(value, float) else number(value)
 
 
 def _indent(lines: Iterable[str]) -> list[str]:
@@ -506,9 +505,9 @@ def _indent(lines: Iterable[str]) -> list[str]:
 
 def _neutral(kind: str, dtype: DType) -> str:
     if kind == "sum":
-        return text.literal(0, dtype)
+        return literal(0, dtype)
     if kind == "prod":
-        return text.literal(1, dtype)
+        return literal(1, dtype)
     limits = f"std::numeric_limits<{dtype.cpp}>"
     if dtype.is_float:
         return f"-{limits}::infinity()" if kind == "max" else f"{limits}::infinity()"

@@ -6,12 +6,9 @@ vector, reads are ``sofie::load(p, j)``, and the same text serves full vectors a
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from sofie_root.ir.dim import (
     Atom,
@@ -30,7 +27,7 @@ from sofie_root.program import expr as ex
 from sofie_root.program import lanes
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
 
-from .names import string_literal
+from .literals import literal, number
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
          "eq": "==", "ne": "!="}  # fmt: skip
@@ -71,12 +68,12 @@ class Scope:
 def dim(d: Dim, scope: Scope) -> str:
     """An index or size as C++ (type ``std::ptrdiff_t``)."""
     if isinstance(d, int):
-        return str(d)
+        return number(d)
     parts = []
     for mono, coeff in d.terms:
         factors = [_atom(a, scope) for a, power in mono for _ in range(power)]
         if abs(coeff) != 1 or not factors:
-            factors.insert(0, str(abs(coeff)))
+            factors.insert(0, number(abs(coeff)))
         parts.append(("-" if coeff < 0 else "+", " * ".join(factors)))
     if parts[0][0] == "-":  # start with a positive term where there is one
         parts.sort(key=lambda p: p[0] == "-")
@@ -115,54 +112,9 @@ def _paren(text: str) -> str:
 def extent(d: Dim, scope: Scope) -> str:
     """A size as kernel argument: a compile-time constant where it is one."""
     if isinstance(d, int):
-        return f"sofie::fixed<{d}>{{}}"
+        return f"sofie::fixed<{number(d)}>{{}}"
     text = dim(d, scope)
     return f"static_cast<std::size_t>({text})"
-
-
-def literal(value: bool | int | float, dtype: DType) -> str:
-    """A literal of that dtype that reads back to the same bits."""
-    if dtype is DType.BOOL:
-        return "true" if value else "false"
-    if dtype.is_float:
-        number = float(value)
-        kind = dtype.compute.cpp
-        if math.isnan(number):
-            return f"std::numeric_limits<{kind}>::quiet_NaN()"
-        if math.isinf(number):
-            sign = "-" if number < 0 else ""
-            return f"{sign}std::numeric_limits<{kind}>::infinity()"
-        if kind == "double":
-            return repr(number)
-        with np.errstate(over="ignore"):
-            narrow = np.float32(number)
-        if np.isinf(narrow):
-            return literal(float(narrow), dtype)
-        text = repr(float(str(narrow)))
-        return f"{text}f"
-    number = int(value)
-    if number == -(2**63):
-        return "std::numeric_limits<std::int64_t>::min()"
-    suffix = "u" if number > 2**63 - 1 else ""
-    return f"{dtype.cpp}{{{number}{suffix}}}"
-
-
-def plain(value: object) -> str:
-    """An attribute as a C++ function of the user's gets it."""
-    if isinstance(value, str):
-        return string_literal(value)
-    if isinstance(value, tuple):
-        kind = DType.FLOAT if any(isinstance(v, float) for v in value) else DType.INT64
-        items = ", ".join(literal(v, kind) for v in value)
-        return f"std::array<{kind.cpp}, {len(value)}>{{{{{items}}}}}"
-    if isinstance(value, np.generic):
-        dtype = DType.from_numpy(value.dtype)
-        assert dtype is not None, value
-        return literal(value.item(), dtype)
-    if isinstance(value, bool):
-        return literal(value, DType.BOOL)
-    assert isinstance(value, (int, float)), value
-    return literal(value, DType.INT64 if isinstance(value, int) else DType.FLOAT)
 
 
 def flat(load: Load) -> Dim:
@@ -185,7 +137,7 @@ def expression(e: Expr, scope: Scope) -> str:
     if isinstance(e, Acc):
         return "acc"
     if isinstance(e, ResultSize):
-        return f"{scope.pointers[e.control]}_{e.k}_.dims[{e.axis}]"
+        return f"{scope.pointers[e.control]}_{number(e.k)}_.dims[{number(e.axis)}]"
     if isinstance(e, Index):
         return f"static_cast<std::int64_t>({dim(e.dim, scope)})"
     if isinstance(e, Load):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sofie_root.backends import text
 from sofie_root.backends.cpu import INDENT
+from sofie_root.backends.literals import number
 from sofie_root.backends.names import comment, string_literal
 from sofie_root.backends.text import Scope
 from sofie_root.ir.dim import Symbol, product, single_atom
@@ -105,7 +106,7 @@ class Control:
             dims = ", ".join(text.dim(d, scope) for d in operand.shape) or "1"
             lines.append(f"{self.result(k)}.assign({_pointer(operand, scope)}, {{{dims}}});")
         for k, buffer in enumerate(self.results[step.states :], start=step.states):
-            known = [str(d) if isinstance(d, int) else "0" for d in buffer.shape]
+            known = [number(d) if isinstance(d, int) else "0" for d in buffer.shape]
             lines.append(f"{self.result(k)}.start({{{', '.join(['0', *known])}}});")
         lead = ["&iteration", "&again"] if step.numbered else []
         states = [f"{self.result(k)}.data()" for k in range(step.states)]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.backends.cpu import INDENT
+from sofie_root.backends.literals import number
 from sofie_root.backends.names import KEYWORDS, comment, identifier, string_literal
 from sofie_root.errors import InputError
 from sofie_root.lowering.schedule import Schedule
@@ -186,11 +187,11 @@ class _Writer:
         ]
         types = {cpp: kind for cpp, (_, kind) in self.constants.items()}
         for cpp, array in constants.items():
-            shape = ", ".join(map(str, array.shape))
+            shape = ", ".join(map(number, array.shape))
             lines.append(f"{INDENT}const {types[cpp]}* {cpp};  // [{shape}]")
         inits = [opened]
         for cpp, array in constants.items():
-            shape = ", ".join(map(str, array.shape))
+            shape = ", ".join(map(number, array.shape))
             inits.append(f'{cpp}(file.tensor<{types[cpp]}>("{cpp}", {{{shape}}}))')
         argument = "/*path*/" if self.weights == "embedded" else "path"
         lines += ["", f"{INDENT}explicit Weights(const std::string& {argument})"]

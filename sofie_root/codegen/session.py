@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sofie_root.backends import text
 from sofie_root.backends.cpu import INDENT, CpuPrinter
+from sofie_root.backends.literals import number
 from sofie_root.backends.names import KEYWORDS, Names, comment, string_literal
 from sofie_root.backends.text import Scope
 from sofie_root.ir.dim import Atom, Dim, Poly, Symbol, single_atom, size_symbols
@@ -206,7 +207,7 @@ class Struct:
 
     def _constructor_of_body(self) -> list[str]:
         total = self.schedule.plan.total
-        arena = f" : arena_({total})" if isinstance(total, int) and total else ""
+        arena = f" : arena_({number(total)})" if isinstance(total, int) and total else ""
         return [f"{self.name}(){arena} {{}}"]
 
     def _description(self) -> list[str]:
@@ -238,7 +239,7 @@ class Struct:
 
     def _extent(self, d: Dim) -> str:
         if isinstance(d, int):
-            return str(d)
+            return number(d)
         atom = single_atom(d)
         if isinstance(atom, Symbol) and atom in self.schedule.symbols:
             return str(-1 - self.schedule.symbols.index(atom))
@@ -254,7 +255,7 @@ class Struct:
                 default = string_literal(self.shared.weights_default)
                 argument = f"const std::string& weights = {default}"
         if isinstance(total, int) and total:
-            init.append(f"arena_({total})")
+            init.append(f"arena_({number(total)})")
         start = (" : " + ", ".join(init)) if init else ""
         return [f"explicit {self.name}({argument}){start} {{}}"]
 
@@ -344,7 +345,7 @@ class Struct:
             if not _uses(steps, self.names[name]):
                 continue
             kind = self.program.buffers[name].dtype.cpp
-            where = str(offset) if isinstance(offset, int) else f"offsets_[{self._slot(name)}]"
+            where = number(offset) if isinstance(offset, int) else f"offsets_[{self._slot(name)}]"
             lines.append(f"{kind}* const {self.names[name]} = arena_.at<{kind}>({where});")
         unused = [p.cpp for p in self.inputs if not _uses(steps, p.cpp)]
         lines += [f"static_cast<void>({name});" for name in unused]
@@ -405,7 +406,9 @@ class Struct:
         ]
         for k, port in enumerate(self.outputs):
             dims = ", ".join(
-                str(d) if isinstance(d, int) else f"static_cast<std::size_t>({text.dim(d, scope)})"
+                number(d)
+                if isinstance(d, int)
+                else f"static_cast<std::size_t>({text.dim(d, scope)})"
                 for d in port.buffer.shape
             )
             lines.append(f"{INDENT * 2}case {k}: return {{{dims}}};")

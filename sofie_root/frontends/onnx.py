@@ -17,6 +17,7 @@ from onnx import FunctionProto, ModelProto, TypeProto, ValueInfoProto
 from sofie_root.budget import stage
 from sofie_root.errors import BudgetError, InputError, ModelError
 from sofie_root.ir import Dim, DType, Graph, Refuse, TensorType, symbol
+from sofie_root.ir.op import is_runtime_symbol
 
 from .onnx_importer import Importer
 from .onnx_node import NEWEST_OPSET, normal_domain
@@ -229,5 +230,7 @@ def _dim(
         while name in used:
             name += "_"
         used.add(name)
+    if is_runtime_symbol(name):
+        raise Refuse(f"a dim called {name!r} names a size that only the run tells; rename it")
     symbols[name] = None
     return int(dims[name]) if name in dims else symbol(name)

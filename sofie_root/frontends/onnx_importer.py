@@ -29,6 +29,7 @@ from sofie_root.ir import (
     constant_type,
     infer_node,
 )
+from sofie_root.ir.graph import MALFORMED
 from sofie_root.ir.types import MAX_KNOWN_VALUES
 from sofie_root.passes.fold import evaluate_node, known_array
 
@@ -55,9 +56,6 @@ MAX_CALLS = 64
 
 WITHOUT_EFFECT = frozenset({("BatchNormalization", "momentum"), ("Dropout", "seed")})
 """Attributes that only matter in training."""
-
-_MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-"""What an operator's ``infer`` may stumble over when attributes make no sense."""
 
 
 class Importer:
@@ -366,10 +364,7 @@ class Importer:
             inputs = inputs[:-1]
         origin = (node.name if scope.origin is None else scope.origin,)
         made = Node(op, inputs, node.outputs, node.name, origin)
-        try:
-            outs, equalities = infer_node(made, self.graph.types)
-        except _MALFORMED as error:
-            raise ModelError(f"its attributes or inputs make no sense ({error})") from error
+        outs, equalities = infer_node(made, self.graph.types)
         for name, type_ in zip(node.outputs, outs, strict=False):
             if name is not None:
                 self.graph.types[name] = type_
@@ -424,7 +419,7 @@ class Importer:
                 raise Refuse(f"attribute {name}={value!r} is not supported")
         try:
             return cls(**arguments)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise ModelError(f"its attributes make no sense ({error})") from error
 
     # -- constants ---------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import ModelError
-from sofie_root.kernels.trees import MAX_DEPTH, heights
+from sofie_root.kernels.trees import Forest
 
 Array = npt.NDArray[Any]
 Attribute = Callable[[str], Any]
@@ -21,8 +21,6 @@ EQUAL = MODES.index("BRANCH_EQ")
 MEMBER = 6
 MISSING = 8
 """Added to the mode of a node that NaN passes."""
-
-MAX_FEATURES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +49,13 @@ class TreeArrays:
         return int(self.feature.max(initial=-1)) + 1
 
     def check(self, targets: int) -> None:
-        """Checks what generated code relies on: places exist, and no path runs in a circle.
+        """Checks that the arrays are trees which give ``targets`` scores.
 
         Raises:
-            ModelError: the arrays do not describe trees.
+            ModelError: they are not.
         """
-        nodes, leaves = len(self.feature), len(self.start) - 1
-        places = np.concatenate([self.children.reshape(-1), self.roots])
-        if np.any(places >= nodes) or np.any(places < -leaves):
-            raise ModelError("a node leads to one that does not exist; export the model again")
-        if np.any(self.feature < 0) or self.features > MAX_FEATURES:
-            raise ModelError("a feature is negative, or beyond 2^24; export the model again")
-        if np.any(self.target < 0) or np.any(self.target >= targets):
-            raise ModelError(f"a leaf gives to a score outside {targets}; export the model again")
-        if heights(self.children) is None:
-            raise ModelError(
-                f"nodes lead to each other in a circle, or a tree is deeper than {MAX_DEPTH}; "
-                "export the model again"
-            )
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        Forest(**arrays, base=np.zeros(targets)).check()
 
 
 def trees_of_nodes(attribute: Attribute, values: Values, what: str, targets: int) -> TreeArrays:

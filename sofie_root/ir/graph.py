@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from sofie_root.errors import BudgetError, ModelError, Refusal, ShapeError, UnsupportedError
 
-from .dim import Atom, Dim, Symbol, size_symbols, substitute
+from .attributes import check_attributes
+from .dim import Atom, Dim, Symbol, at_least, size_symbols, substitute
 from .dtype import DType
-from .op import Op, Refuse, inferring
+from .op import Op, Refuse, inferring, is_runtime_symbol
 from .types import MAX_KNOWN_VALUES, TensorType
 
 Array = npt.NDArray[Any]
@@ -151,27 +152,40 @@ def constant_type(array: Array) -> TensorType:
     return TensorType(dtype, tuple(int(d) for d in array.shape), value)
 
 
+MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What an operator may stumble over when its attributes or inputs make no sense."""
+
+
 def infer_node(
     node: Node, types: dict[str, TensorType]
 ) -> tuple[tuple[TensorType, ...], list[Equality]]:
-    """Types of a node's outputs and the equalities its operator demands.
+    """Types of a node's outputs and the equalities its operator demands; checks its attributes first.
 
     Raises:
+        ModelError: an attribute is not of the type that the operator declares; names the node.
         ShapeError: the inputs do not fit the operator; names the node.
         Refuse: valid, but not supported.
     """
     args = [None if i is None else types[i] for i in node.inputs]
     with inferring(node.outputs) as state:
         try:
+            check_attributes(node.op)
             result = node.op.infer(*args)
-        except (ShapeError, BudgetError) as error:
-            error.node, error.operator = node.name, node.op.name
+        except (ModelError, BudgetError) as error:
+            if error.node is None:  # else it is of a node inside a body
+                error.node, error.operator = node.name, node.op.name
             raise
         except RecursionError:
             raise BudgetError("depth", None, None, node=node.name, operator=node.op.name) from None
         except TypeError as error:
             raise ShapeError(
                 f"got {len(args)} inputs, which is not a number this operator takes ({error})",
+                node=node.name,
+                operator=node.op.name,
+            ) from error
+        except MALFORMED as error:
+            raise ShapeError(
+                f"its attributes or inputs make no sense ({type(error).__name__}: {error})",
                 node=node.name,
                 operator=node.op.name,
             ) from error
@@ -183,7 +197,9 @@ def infer_node(
             operator=node.op.name,
         )
     for name, type_ in zip(node.outputs, outs, strict=False):
-        reason = type_.impossible()
+        reason = (
+            type_.impossible() if isinstance(type_, TensorType) else f"is no type: {type_!r:.80}"
+        )
         if reason is not None:
             raise ShapeError(
                 f"its result {reason}", tensor=name, node=node.name, operator=node.op.name
@@ -231,43 +247,68 @@ def infer_types(graph: Graph, *, file: str | None = None) -> None:
 
 
 def verify(graph: Graph) -> None:
-    """Checks the invariants that every pass must keep.
+    """Checks the invariants that every pass must keep, and that a graph from a file must have.
 
     Raises:
-        ModelError: a value is read before it is written, written twice, or has no or a wrong type.
+        ModelError: a value is read before it is written, written twice, or has no or a wrong type; an
+            input has a size that may be negative; an attribute is not what its operator declares.
     """
-    known = set(graph.inputs) | set(graph.constants)
-    if len(known) != len(graph.inputs) + len(graph.constants):
-        raise ModelError("a constant has the name of an input")
-    for name in known:
+    _verify_names(graph, "graph")
+    for name in graph.inputs:
+        for d in graph.types[name].shape:
+            if not at_least(d, 0):
+                raise ModelError(f"is an input with the impossible size {d}", tensor=name)
+        for symbol in size_symbols(graph.types[name].shape):
+            if is_runtime_symbol(symbol.name):
+                raise ModelError(
+                    f"has a dim called {symbol.name!r}, which names a size that only the run tells; "
+                    "give it another name",
+                    tensor=name,
+                )
+    for node in graph.nodes:
+        outs, _ = infer_node(node, graph.types)
+        for target, type_ in zip(node.outputs, outs, strict=False):
+            if target is None:
+                continue
+            have = graph.types[target]
+            if not _compatible(have, type_):
+                raise ModelError(
+                    f"writes {type_}, but the value is typed {have}", node=node.name, tensor=target
+                )
+
+
+def _verify_names(graph: Graph, what: str) -> None:
+    """Every value is written once, before it is read, and has a type that can be; also in bodies."""
+    known: set[str] = set()
+
+    def write(name: str, by: str, node: str | None = None) -> None:
+        if name in known:
+            raise ModelError(f"is written twice, the second time as {by}", node=node, tensor=name)
         if name not in graph.types:
-            raise ModelError("has no type", tensor=name)
+            raise ModelError(f"has no type as {by}", node=node, tensor=name)
+        if (reason := graph.types[name].impossible()) is not None:
+            raise ModelError(reason, node=node, tensor=name)
+        known.add(name)
+
+    for name in graph.inputs:
+        write(name, f"input of the {what}")
     for name, array in graph.constants.items():
-        if (
-            tuple(array.shape) != graph.types[name].shape
-            or array.dtype != graph.types[name].dtype.numpy
-        ):
-            raise ModelError(
-                f"constant is {array.dtype}{array.shape}, typed {graph.types[name]}", tensor=name
-            )
+        write(name, f"constant of the {what}")
+        type_ = graph.types[name]
+        if tuple(array.shape) != type_.shape or array.dtype != type_.dtype.numpy:
+            raise ModelError(f"constant is {array.dtype}{array.shape}, typed {type_}", tensor=name)
     for node in graph.nodes:
         for source in node.inputs:
             if source is not None and source not in known:
                 raise ModelError(
                     "reads a value before it is written", node=node.name, tensor=source
                 )
-        outs, _ = infer_node(node, graph.types)
-        for target, type_ in zip(node.outputs, outs, strict=False):
-            if target is None:
-                continue
-            if target in known:
-                raise ModelError("writes a value twice", node=node.name, tensor=target)
-            have = graph.types.get(target)
-            if have is None or not _compatible(have, type_):
-                raise ModelError(
-                    f"writes {type_}, but the value is typed {have}", node=node.name, tensor=target
-                )
-            known.add(target)
+        for value in node.op.attributes().values():
+            if isinstance(value, Graph):
+                _verify_names(value, f"body of {node.name!r}")
+        for target in node.outputs:
+            if target is not None:
+                write(target, f"output of {node.name!r}", node.name)
     for public, value in graph.outputs.items():
         if value not in known:
             raise ModelError(f"output returns {value!r}, which is never written", tensor=public)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -147,6 +148,11 @@ def runtime_size(output: int, axis: int = 0) -> Poly:
     if name is None:  # nobody reads that output; any other name of the node is as unique
         name = next((n for n in names if n is not None), "output")
     return symbol(f"{name}:{output}:{axis}")
+
+
+def is_runtime_symbol(name: str) -> bool:
+    """Whether a symbol of this name is the size of a result, or of a state, that only the run tells."""
+    return ":state:" in name or re.search(r":\d+:\d+\Z", name) is not None
 
 
 def output_count() -> int:

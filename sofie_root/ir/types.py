@@ -59,6 +59,8 @@ class TensorType:
             return f"has the impossible shape {self}"
         if prod(max(d, 1) for d in sizes) * self.dtype.size > MAX_BYTES:
             return f"has the impossible shape {self}, of more than 2^62 bytes"
+        if self.value is not None and self.numel != len(self.value):
+            return f"has {len(self.value)} known elements, which are not those of {self}"
         return None
 
     def __str__(self) -> str:

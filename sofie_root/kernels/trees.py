@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.budget import spend
+from sofie_root.errors import ModelError
 from sofie_root.ir.dim import Dim
 from sofie_root.ir.types import TensorType
 from sofie_root.program.builder import Builder, Tensor
@@ -21,6 +22,8 @@ GROUP = 8
 """Trees that are walked together."""
 
 MAX_DEPTH = 10_000
+
+MAX_FEATURES = 1 << 24
 
 MIXED = 6
 """Mode of an ensemble whose nodes compare in different ways."""
@@ -49,6 +52,39 @@ class Forest:
     target: Array
     weight: Array
     base: Array
+
+    def check(self) -> None:
+        """Checks what the C++ kernel relies on: places exist, and no path runs in a circle.
+
+        Raises:
+            ModelError: the arrays do not describe trees.
+        """
+        nodes, leaves, targets = len(self.feature), len(self.start) - 1, len(self.base)
+        forms = (
+            (self.feature, (nodes,)), (self.split, (nodes,)), (self.mode, (nodes,)),
+            (self.children, (nodes, 2)), (self.roots, (len(self.roots),)),
+            (self.start, (leaves + 1,)), (self.target, self.weight.shape),
+            (self.weight, (len(self.weight),)), (self.base, (targets,)),
+        )  # fmt: skip
+        if any(array.shape != shape for array, shape in forms) or leaves < 0:
+            raise ModelError("its arrays are not as long as each other; export the model again")
+        if np.any(self.mode < 0) or np.any(self.mode > 15) or np.any(self.mode & 7 >= MIXED):
+            raise ModelError("a node mode does not exist; export the model again")
+        places = np.concatenate([self.children.reshape(-1), self.roots])
+        if np.any(places >= nodes) or np.any(places < -leaves):
+            raise ModelError("a node leads to one that does not exist; export the model again")
+        if np.any(self.feature < 0) or np.any(self.feature >= MAX_FEATURES):
+            raise ModelError("a feature is negative, or beyond 2^24; export the model again")
+        starts = self.start.astype(np.int64)
+        if starts[0] != 0 or starts[-1] != len(self.weight) or np.any(np.diff(starts) < 0):
+            raise ModelError("the weights of the leaves do not follow each other")
+        if np.any(self.target < 0) or np.any(self.target >= targets):
+            raise ModelError(f"a leaf gives to a score outside {targets}; export the model again")
+        if heights(self.children) is None:
+            raise ModelError(
+                f"nodes lead to each other in a circle, or a tree is deeper than {MAX_DEPTH}; "
+                "export the model again"
+            )
 
 
 def trees(b: Builder, x: Tensor, forest: Forest, aggregate: int) -> Tensor:

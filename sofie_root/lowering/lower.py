@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sofie_root.errors import ModelError
 from sofie_root.ir import Equality, Graph, Node, Symbol, TensorType
 from sofie_root.ir.dim import Dim, size_symbols
+from sofie_root.ir.graph import MALFORMED
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.choice import Choice
@@ -85,7 +87,18 @@ def _lower_node(
         )
         names = [o for o in node.outputs if o is not None]
     else:
-        lowered = node.op.lower(b, *(None if i is None else tensors[i] for i in node.inputs))
+        try:
+            lowered = node.op.lower(b, *(None if i is None else tensors[i] for i in node.inputs))
+        except ModelError as error:
+            if error.node is None:
+                error.node, error.operator = node.name, node.op.name
+            raise
+        except MALFORMED as error:
+            raise ModelError(
+                f"its attributes or inputs make no sense ({type(error).__name__}: {error})",
+                node=node.name,
+                operator=node.op.name,
+            ) from error
         results = lowered if isinstance(lowered, tuple) else (lowered,)
         pairs = [(o, r) for o, r in zip(node.outputs, results, strict=False) if o is not None]
         names, results = [o for o, _ in pairs], tuple(r for _, r in pairs)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sofie_root.errors import ShapeError
+from sofie_root.errors import ModelError, ShapeError
 from sofie_root.ir import DType, Op, TensorType, operator, require_at_most
 from sofie_root.kernels import trees as kernels
 from sofie_root.program.builder import Builder, Tensor
 
-from .checks import require_dtype
+from .checks import FLOATS, INTEGERS, require_dtype
 
 AGGREGATES = ("SUM", "AVERAGE", "MIN", "MAX")
 
@@ -34,6 +34,10 @@ class Trees(Op):
         require_dtype(x, frozenset({DType.FLOAT, DType.DOUBLE}))
         if len(forest) != 9:
             raise ShapeError(f"needs 9 arrays of nodes, not {len(forest)}")
+        for k, array in enumerate(forest):
+            require_dtype(array, FLOATS if k in (1, 7, 8) else INTEGERS)
+        if self.targets < 1 or self.features < 0:
+            raise ShapeError(f"{self.targets} targets and {self.features} features cannot be")
         if self.aggregate not in AGGREGATES:
             raise ShapeError(f"aggregate {self.aggregate!r} does not exist")
         if x.rank != 2:
@@ -43,7 +47,17 @@ class Trees(Op):
 
     def lower(self, b: Builder, x: Tensor, *forest: Tensor) -> Tensor:
         """One kernel."""
-        arrays = [np.asarray(t.constant) for t in forest]
+        arrays = [t.constant for t in forest if t.constant is not None]
+        if len(arrays) != len(forest):
+            raise ModelError("its nodes must be constants", node=", ".join(b.origin))
+        trees = kernels.Forest(*arrays)
+        try:
+            trees.check()
+        except ModelError as error:
+            error.node = ", ".join(b.origin)
+            raise
+        if len(trees.base) != self.targets or np.any(trees.feature >= self.features):
+            raise ModelError("has other targets or features than it says", node=", ".join(b.origin))
         for k in (1, 7, 8):  # split, weight, base
             arrays[k] = arrays[k].astype(x.dtype.numpy)
         return kernels.trees(b, x, kernels.Forest(*arrays), AGGREGATES.index(self.aggregate))

@@ -11,16 +11,19 @@ An attribute is JSON's own where JSON has it (a list is a tuple); a float that J
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 import sofie_root.ops  # noqa: F401  (registers the operators)
 from sofie_root.errors import Refusal, StorageError, UnsupportedError
 from sofie_root.ir import OPERATORS, DType, Equality, Graph, Node, Op, TensorType, symbol
 from sofie_root.ir.dim import Dim, FloorDiv, Max, Min, Symbol, floordiv, maximum, minimum
 
+_DTYPES = {str(d): d for d in DType}
 _CALLS: dict[str, Callable[..., Dim]] = {"//": floordiv, "min": minimum, "max": maximum}
 
 
@@ -37,30 +40,109 @@ def encode_graph(graph: Graph) -> dict[str, Any]:
     }
 
 
-def decode_graph(document: dict[str, Any]) -> Graph:
+def decode_graph(document: Any) -> Graph:
     """The graph of :func:`encode_graph`, with no constants yet.
+
+    Only the form is checked here: everything has the JSON type that it must have, names are text,
+    numbers are in range. ``verify`` checks that the graph makes sense, attributes included.
 
     Raises:
         UnsupportedError: some operators are not registered; names all of them.
-        StorageError: an operator has an attribute that is not known.
+        StorageError: the description is not of that form.
     """
+    nodes = _list(_member(document, "nodes"), "nodes")
+    kinds = [(_name(_member(n, "domain"), "domain"), _name(_member(n, "op"), "op")) for n in nodes]
     missing = [
-        Refusal(n["name"], n["op"], _missing(n["op"], n["domain"], n.get("module")))
-        for n in document["nodes"]
-        if (n["domain"], n["op"]) not in OPERATORS
+        Refusal(_name(_member(n, "name"), "name"), op, _missing(op, domain, n.get("module")))
+        for n, (domain, op) in zip(nodes, kinds, strict=True)
+        if (domain, op) not in OPERATORS
     ]
     if missing:
         raise UnsupportedError(missing)
+    outputs = [_names(pair, "outputs") for pair in _list(_member(document, "outputs"), "outputs")]
+    types = [_list(t, "types") for t in _list(_member(document, "types"), "types")]
+    equalities = [
+        _list(e, "equalities") for e in _list(_member(document, "equalities"), "equalities")
+    ]
+    if any(len(pair) != 2 for pair in outputs) or any(len(e) != 3 for e in equalities):
+        raise StorageError("holds an output or an equality of another form")
+    metadata = _member(document, "metadata")
+    if not isinstance(metadata, dict):
+        raise _wrong("metadata", "an object", metadata)
     return Graph(
-        document["name"],
-        tuple(document["inputs"]),
-        dict(document["outputs"]),
-        [_decode_node(n) for n in document["nodes"]],
-        {name: _decode_type(rest) for name, *rest in document["types"]},
+        _name(_member(document, "name"), "name"),
+        tuple(_names(_member(document, "inputs"), "inputs")),
+        _unique([(public, value) for public, value in outputs], "output"),
+        [_decode_node(n) for n in nodes],
+        _unique([(_name(t[0], "types"), _decode_type(t)) for t in types if t], "type of value"),
         {},
-        [Equality(decode_dim(a), decode_dim(b), why) for a, b, why in document["equalities"]],
-        document["metadata"],
+        [
+            Equality(decode_dim(a), decode_dim(b), _name(why, "equalities"))
+            for a, b, why in equalities
+        ],
+        metadata,
     )
+
+
+def decode_constants(document: Any) -> list[tuple[str, str]]:
+    """Name and checksum of each constant of a graph, in the order of their trees."""
+    return [
+        (_name(_member(c, "name"), "name"), _name(_member(c, "checksum"), "checksum"))
+        for c in _list(_member(document, "constants"), "constants")
+    ]
+
+
+def _wrong(key: str, expected: str, found: Any) -> StorageError:
+    shown = repr(found)
+    shown = shown if len(shown) < 60 else shown[:60] + "..."
+    return StorageError(f"its description is damaged: {key!r} must be {expected}, it is {shown}")
+
+
+def _member(data: Any, key: str) -> Any:
+    if not isinstance(data, dict):
+        raise _wrong("nodes", "a list of objects", data)
+    if key not in data:
+        raise StorageError(f"its description is damaged: it lacks {key!r}")
+    return data[key]
+
+
+def _list(data: Any, key: str) -> list[Any]:
+    if not isinstance(data, list):
+        raise _wrong(key, "a list", data)
+    return data
+
+
+def _name(data: Any, key: str) -> str:
+    """A text that can be a name: UTF-8 can write it."""
+    if not isinstance(data, str) or any("\ud800" <= c <= "\udfff" for c in data):
+        raise _wrong(key, "text without surrogates", data)
+    return data
+
+
+def _names(data: Any, key: str) -> list[str]:
+    return [_name(n, key) for n in _list(data, key)]
+
+
+def _optional_names(data: Any, key: str) -> tuple[str | None, ...]:
+    return tuple(None if n is None else _name(n, key) for n in _list(data, key))
+
+
+def _integer(data: Any, key: str) -> int:
+    if type(data) is not int or not -(2**63) <= data < 2**64:
+        raise _wrong(key, "an integer of 64 bits", data)
+    return data
+
+
+Value = TypeVar("Value")
+
+
+def _unique(pairs: Sequence[tuple[str, Value]], what: str) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in found:
+            raise StorageError(f"its description is damaged: {what} {name!r} stands there twice")
+        found[name] = value
+    return found
 
 
 def _missing(operator: str, domain: str, module: str | None) -> str:
@@ -95,12 +177,18 @@ def _encode_atom(atom: Any) -> Any:
 
 
 def decode_dim(data: Any) -> Dim:
-    """The dim of :func:`encode_dim`."""
-    if isinstance(data, int):
-        return int(data)
+    """The dim of :func:`encode_dim`.
+
+    Raises:
+        StorageError: it is none.
+        BudgetError: it is larger than any that a model needs.
+    """
+    if not isinstance(data, list):
+        return _integer(data, "dim")
     total: Dim = 0
-    for coefficient, *factors in data:
-        term: Dim = int(coefficient)
+    for entry in data:
+        coefficient, *factors = _list(entry, "dim") or [None]
+        term: Dim = _integer(coefficient, "dim")
         for factor in factors:
             term = term * _decode_factor(factor)
         total = total + term
@@ -109,9 +197,14 @@ def decode_dim(data: Any) -> Dim:
 
 def _decode_factor(data: Any) -> Dim:
     if isinstance(data, str):
-        return symbol(data)
-    operation, *operands = data
-    return _CALLS[operation](*map(decode_dim, operands))
+        return symbol(_name(data, "dim"))
+    operation, *operands = _list(data, "dim") or [None]
+    function = _CALLS.get(operation) if isinstance(operation, str) else None
+    if function is None or not operands:
+        raise _wrong("dim", "a product, //, min or max", data)
+    if operation == "//" and len(operands) != 2:
+        raise _wrong("dim", "a quotient of two dims", data)
+    return function(*map(decode_dim, operands))
 
 
 def _encode_type(type_: TensorType) -> list[Any]:
@@ -121,12 +214,20 @@ def _encode_type(type_: TensorType) -> list[Any]:
     return encoded
 
 
+def _decode_dtype(data: Any) -> DType:
+    if not isinstance(data, str) or (dtype := _DTYPES.get(data)) is None:
+        raise _wrong("dtype", f"one of {', '.join(_DTYPES)}", data)
+    return dtype
+
+
 def _decode_type(data: Sequence[Any]) -> TensorType:
-    dtype, shape, *value = data
+    if not 3 <= len(data) <= 4:
+        raise _wrong("types", "a name, a dtype, a shape and possibly a value", data)
+    _, dtype, shape, *value = data
     return TensorType(
-        DType[dtype.upper()],
-        tuple(decode_dim(d) for d in shape),
-        tuple(decode_dim(d) for d in value[0]) if value else None,
+        _decode_dtype(dtype),
+        tuple(decode_dim(d) for d in _list(shape, "types")),
+        tuple(decode_dim(d) for d in _list(value[0], "types")) if value else None,
     )
 
 
@@ -147,17 +248,21 @@ def _encode_node(node: Node) -> dict[str, Any]:
 
 def _decode_node(data: dict[str, Any]) -> Node:
     cls = OPERATORS[data["domain"], data["op"]]
-    attributes = {k: _decode_attribute(v) for k, v in data["attributes"].items()}
+    stored = _member(data, "attributes")
+    if not isinstance(stored, dict):
+        raise _wrong("attributes", "an object", stored)
+    attributes = {k: decode_attribute(v) for k, v in stored.items()}
+    name = _name(_member(data, "name"), "name")
     try:
         op: Op = cls(**attributes)
     except TypeError as error:
         raise StorageError(
             f"has attributes that this version of {data['op']} does not take: {error}",
-            node=data["name"],
+            node=name,
             operator=data["op"],
         ) from error
-    inputs, outputs, origin = (tuple(data[key]) for key in ("inputs", "outputs", "origin"))
-    return Node(op, inputs, outputs, data["name"], origin)
+    inputs, outputs = (_optional_names(_member(data, key), key) for key in ("inputs", "outputs"))
+    return Node(op, inputs, outputs, name, tuple(_names(_member(data, "origin"), "origin")))
 
 
 def _encode_attribute(value: Any) -> Any:
@@ -183,29 +288,63 @@ def _encode_body(graph: Graph) -> dict[str, Any]:
     return {**encode_graph(graph), "elements": constants}
 
 
-def _decode_body(data: dict[str, Any]) -> Graph:
+def _decode_body(data: Any) -> Graph:
     graph = decode_graph(data)
-    for name, text in data["elements"].items():
+    elements = _member(data, "elements")
+    if not isinstance(elements, dict):
+        raise _wrong("elements", "an object", elements)
+    for name, text in elements.items():
+        if name not in graph.types:
+            raise StorageError("is a constant without a type", tensor=name)
         type_ = graph.types[name]
-        flat = np.frombuffer(bytes.fromhex(text), type_.dtype.numpy)
+        flat = _elements(text, type_.dtype)
         shape = tuple(d for d in type_.shape if isinstance(d, int))
-        if math.prod(shape) != flat.size or len(shape) != type_.rank:
+        if math.prod(shape) != flat.size or len(shape) != type_.rank or min(shape, default=0) < 0:
             raise StorageError(f"holds {flat.size} elements of {type_}", tensor=name)
         graph.constants[name] = flat.reshape(shape)
     return graph
 
 
-def _decode_attribute(data: Any) -> Any:
+def _elements(data: Any, dtype: DType) -> npt.NDArray[Any]:
+    if not isinstance(data, str) or not re.fullmatch(f"([0-9a-f]{{{2 * dtype.size}}})*", data):
+        raise _wrong("bytes", f"elements of {dtype} in hexadecimal digits", data)
+    raw = np.frombuffer(bytes.fromhex(data), np.uint8)
+    if dtype is DType.BOOL and np.any(raw > 1):
+        raise _wrong("bytes", "bools that are 0 or 1", data)
+    return raw.view(dtype.numpy)
+
+
+_FLOATS = {text: float(text) for text in ("nan", "inf", "-inf")}
+
+
+def decode_attribute(data: Any) -> Any:
+    """The value of an attribute.
+
+    Raises:
+        StorageError: it is none.
+    """
     match data:
         case {"dtype": dtype, "bytes": text}:
-            return np.frombuffer(bytes.fromhex(text), DType[dtype.upper()].numpy)[0]
-        case {"float": text}:
-            return float(text)
+            elements = _elements(text, _decode_dtype(dtype))
+            if elements.size != 1:
+                raise _wrong("bytes", "one element", text)
+            return elements[0]
+        case {"float": str(text)} if text in _FLOATS:
+            return _FLOATS[text]
         case {"graph": body}:
             return _decode_body(body)
         case list():
-            return tuple(_decode_attribute(v) for v in data)
-    return data
+            return tuple(decode_attribute(v) for v in data)
+        case None | bool() | int() | float() | str():
+            return data
+    raise _wrong("attributes", "a value", data)
 
 
-__all__ = ["decode_dim", "decode_graph", "encode_dim", "encode_graph"]
+__all__ = [
+    "decode_attribute",
+    "decode_constants",
+    "decode_dim",
+    "decode_graph",
+    "encode_dim",
+    "encode_graph",
+]

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,7 +27,7 @@ from sofie_root.errors import SofieError, StorageError
 from sofie_root.ir import DType, Graph, Refuse, TensorType, constant_type, infer_types, verify
 
 from .atomic import replacing
-from .description import decode_graph, encode_graph
+from .description import decode_constants, decode_graph, encode_graph
 
 Array = npt.NDArray[Any]
 Compression: TypeAlias = Literal["zstd", "lzma", "lz4", "zlib", "none"]
@@ -73,9 +74,9 @@ def save(
     document: dict[str, Any] = {"format": FORMAT_VERSION, "producer": f"sofie_root {VERSION}"}
     document |= encode_graph(graph)
     document["constants"] = [
-        {"name": name, "checksum": _checksum(array)} for name, array in graph.constants.items()
+        {"name": name, "checksum": checksum(array)} for name, array in graph.constants.items()
     ]
-    document["checksum"] = _checksum(_text(document))
+    document["checksum"] = checksum(_text(document))
     with (
         replacing(path) as temporary,
         uproot.recreate(temporary, compression=_COMPRESSIONS[compression]) as file,
@@ -102,19 +103,38 @@ def load(path: str | os.PathLike[str]) -> Graph:
         UnsupportedError: the graph uses operators that are not registered; names all of them.
     """
     with _reading(path) as file:
-        document = _document(file)
-        graph = decode_graph(document)
-        for number, constant in enumerate(document["constants"]):
-            name = constant["name"]
-            array = _read_constant(file, number, name, graph.types[name])
-            if _checksum(array) != constant["checksum"]:
-                raise StorageError("is damaged: its checksum does not match", tensor=name)
-            graph.constants[name] = array
-        try:
-            verify(graph)
-            _retype(graph)
-        except Refuse as reason:
-            raise StorageError(f"holds a graph that cannot be used: {reason}") from reason
+        return graph_of(_document(file), partial(_read_constant, file))
+
+
+ReadConstant: TypeAlias = Callable[[int, str, TensorType], Array]
+"""Gives a constant by its number; name and type are for messages and to know what is expected."""
+
+
+def graph_of(document: Any, read_constant: ReadConstant) -> Graph:
+    """The graph that a description stands for, verified.
+
+    Args:
+        document: the parsed JSON of ``sofie_ir``; nothing in it is trusted.
+        read_constant: where its constants come from.
+
+    Raises:
+        StorageError: the description or a constant is damaged.
+        ModelError: the graph makes no sense.
+        UnsupportedError: the graph uses operators that are not registered; names all of them.
+    """
+    graph = decode_graph(document)
+    for number, (name, stated) in enumerate(decode_constants(document)):
+        if name not in graph.types or name in graph.constants:
+            raise StorageError("is a constant without a type, or there twice", tensor=name)
+        array = read_constant(number, name, graph.types[name])
+        if checksum(array) != stated:
+            raise StorageError("is damaged: its checksum does not match", tensor=name)
+        graph.constants[name] = array
+    try:
+        verify(graph)
+        _retype(graph)
+    except Refuse as reason:
+        raise StorageError(f"holds a graph that cannot be used: {reason}") from reason
     return graph
 
 
@@ -145,7 +165,7 @@ def _text(document: Mapping[str, Any]) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _checksum(data: str | Array) -> str:
+def checksum(data: str | Array) -> str:
     """XXH64 in hexadecimal; ROOT's baskets carry no checksum that would show a flipped bit."""
     raw = data.encode() if isinstance(data, str) else _raw(data).data
     return xxhash.xxh64_hexdigest(raw)
@@ -174,15 +194,27 @@ def _parts(array: Array) -> Iterator[Array]:
         yield array[start : start + step]
 
 
+class _File(uproot.reading.ReadOnlyFile):  # type: ignore[misc]  # uproot has no types
+    """A file whose own descriptions of its classes are not read.
+
+    uproot makes Python code of them and runs it; the classes that it knows itself are enough.
+    """
+
+    @property
+    def streamers(self) -> dict[str, Any]:
+        return {}
+
+
 @contextmanager
 def _reading(path: str | os.PathLike[str]) -> Iterator[Any]:
     """An open file; whatever goes wrong inside becomes an error that names the file."""
     try:
         size = Path(path).stat().st_size
-        with uproot.open(Path(path)) as file:
-            if size < file.file.fEND:
-                raise StorageError(f"is cut off: expected {file.file.fEND} bytes, found {size}")
-            yield file
+        # No cache: uproot knows files by an identifier that is written in the file.
+        with _File(os.path.realpath(path), object_cache=None, array_cache=None) as file:
+            if size < file.fEND:
+                raise StorageError(f"is cut off: expected {file.fEND} bytes, found {size}")
+            yield file.root_directory
     except SofieError as error:
         error.file = str(path)
         raise
@@ -202,15 +234,17 @@ def _document(file: Any) -> dict[str, Any]:
     if "sofie_ir" not in file:
         raise StorageError("holds no sofie_root model: it has no object 'sofie_ir'")
     document = json.loads(str(file["sofie_ir"]))
+    if not isinstance(document, dict) or "format" not in document:
+        raise StorageError("its description is damaged: it lacks 'format'")
     found = document["format"]
-    if found != FORMAT_VERSION:
+    if type(found) is not int or found != FORMAT_VERSION:
         writer = document.get("producer", "another program")
         raise StorageError(
-            f"has format version {found}, written by {writer}; this sofie_root {VERSION} "
+            f"has format version {found!r}, written by {writer}; this sofie_root {VERSION} "
             f"reads up to version {FORMAT_VERSION}: install a newer one"
         )
     stated = document.pop("checksum")
-    if stated != _checksum(_text(document)):
+    if stated != checksum(_text(document)):
         raise StorageError("is damaged: the checksum of its description does not match")
     return dict(document)
 
@@ -230,6 +264,8 @@ def _read_constant(file: Any, number: int, name: str, type_: TensorType) -> Arra
     elements = _elements(tree, _tree_dtype(type_.dtype))
     if elements.size != expected:
         raise StorageError(f"expected {expected} elements, found {elements.size}", tensor=name)
+    if type_.dtype is DType.BOOL and np.any(elements > 1):
+        raise StorageError("holds bool elements that are neither 0 nor 1", tensor=name)
     return elements.view(type_.dtype.numpy).reshape(shape)
 
 
