@@ -127,8 +127,7 @@ def _split(
         stored[key] = _store(program, loop, used, hard, made)
     at = Load(DType.INT64, stored[key], tuple(as_poly(v) for v in used))
     position = ex.as_index(at)
-    rank = len(load.index)
-    return replace(load, index=(*[0] * (rank - 1), easy + position))
+    return replace(load, index=(easy + position,))
 
 
 def _is_hard(atom: object, variables: tuple[Symbol, ...]) -> bool:

@@ -177,6 +177,8 @@ def _may_share(node: For, loop: Loop) -> bool:
         accesses.append(Load(loop.body.dtype, loop.output, loop.index))
     for load in accesses:
         for writer in written.get(load.buffer, ()):
+            if len(writer.index) != len(load.index):  # a row-major position tells no axis
+                return False
             if not any(
                 single_atom(w) == node.var and w == r
                 for w, r in zip(writer.index, load.index, strict=True)
@@ -204,6 +206,10 @@ def _contract(program: Program, nest: Nest, steps: list[Step]) -> None:
             for name in reads(leaf) | {leaf.output}:
                 paths.setdefault(name, []).append(path)
     outputs = {loop.output for loop in nest.loops()}
+    for loop in nest.loops():  # what is read at row-major positions keeps its shape
+        for load in ex.loads(loop.body):
+            if len(load.index) != len(program.buffers[load.buffer].shape):
+                used_elsewhere.add(load.buffer)
     for name in sorted(outputs - used_elsewhere):
         common = _common(paths[name])
         writers = [loop for loop in nest.loops() if loop.output == name]

@@ -365,7 +365,9 @@ def broadcast_index(out: Sequence[Dim], shape: Shape) -> tuple[Dim, ...]:
 
 
 def flat_index(index: Sequence[Dim], shape: Shape) -> Dim:
-    """Row-major position of an index."""
+    """Row-major position of an index, which may be one already (see :class:`~.expr.Load`)."""
+    if len(index) == 1 != len(shape):
+        return index[0]
     flat: Dim = 0
     for i, stride in zip(index, contiguous_strides(shape), strict=True):
         flat = flat + i * stride

@@ -79,7 +79,7 @@ class Const(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Load(Expr):
-    """One element of a buffer, at one index per axis of the buffer's shape."""
+    """One element of a buffer: at one index per axis of its shape, or at a single row-major position."""
 
     buffer: str
     index: tuple[Dim, ...]
