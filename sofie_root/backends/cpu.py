@@ -20,7 +20,6 @@ from sofie_root.ir.dim import (
     walk,
 )
 from sofie_root.ir.dtype import DType
-from sofie_root.lowering.inline import dim_reads
 from sofie_root.lowering.nest import For, Nest
 from sofie_root.lowering.schedule import Schedule
 from sofie_root.program import expr as ex
@@ -43,6 +42,7 @@ from sofie_root.program.program import (
     Stride,
     Strides,
 )
+from sofie_root.program.uses import dim_reads
 
 from . import text
 from .literals import literal, number, plain

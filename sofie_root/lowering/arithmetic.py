@@ -22,8 +22,9 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Const, Expr, Load
 from sofie_root.program.program import Kernel, Loop, Program, Statement
+from sofie_root.program.uses import reads, writes
 
-from .inline import cost, reads, writes
+from .inline import Decisions, cost
 
 SMALL = 4
 """A reduction over so few elements is written out: it then is pointwise, fuses, and needs no lanes."""
@@ -33,7 +34,7 @@ LEAST = 1e-20
 """A square root of more than this has a reciprocal that is an ordinary number."""
 
 
-def unroll_reductions(program: Program) -> None:
+def unroll_reductions(program: Program, decisions: Decisions) -> None:
     """Writes reductions over very few elements out as expressions."""
     combine = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}
     for k, loop in enumerate(program.statements):
@@ -58,7 +59,7 @@ def unroll_reductions(program: Program) -> None:
         program.statements[k] = replace(loop, body=total, reduction=None)
 
 
-def simplify_arithmetic(program: Program) -> None:
+def simplify_arithmetic(program: Program, decisions: Decisions) -> None:
     """Rewrites the expressions of all loops and epilogues; see the module's text."""
     for k, statement in enumerate(program.statements):
         program.statements[k] = _map_body(statement, partial(_rewritten, rule=_simpler))

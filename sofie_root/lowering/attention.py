@@ -36,25 +36,20 @@ from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index, reshape_index
 from sofie_root.program.expr import Acc, Call, Const, Expr, Load
 from sofie_root.program.program import (
-    Arg,
     Buffer,
     Epilogue,
-    Fused,
-    In,
     Kernel,
     Loop,
     Operand,
-    Out,
     Program,
     Reduction,
-    Scratch,
-    Stride,
     contiguous_strides,
 )
+from sofie_root.program.uses import dim_reads, reads, writes
 
 from .arithmetic import reciprocal
 from .epilogue import index_of, with_acc
-from .inline import Decisions, dim_reads, reads, remove_dead, writes
+from .inline import Decisions, remove_dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,8 +342,8 @@ def _replace(program: Program, found: Match) -> None:
     v = _with_batch(values.inputs[0 if found.transposed else 1])
     sources = _sources(program, (q, k, _turned(v) if found.transposed else v))
     q, k, v = (s.operand for s in sources)
-    b0, b1, m, depth = q.shape
-    n, d = k.shape[-1], v.shape[-1]
+    b0, b1, m, _ = q.shape
+    d = v.shape[-1]
     place = program.statements.index(values)
     out, after = _finish(program, values)
     shape = (b0, b1, d, m) if found.transposed else (b0, b1, m, d)
@@ -356,16 +351,11 @@ def _replace(program: Program, found: Match) -> None:
     out, strides = moved or (out, contiguous_strides(shape))
     if found.transposed:
         strides = (*strides[:2], strides[3], strides[2])
-    size = attention.workspace(m, n, depth, d, q.strides[3] != 1)
-    args: list[Arg] = [b0, b1, m, n, depth, d]
-    for operand in range(3):
-        args += [In(operand), *(Stride(operand, axis) for axis in range(4))]
-    args += [Out(0), *strides, Scratch(size, DType.FLOAT), Fused()]
     groups = scores.spec.epilogue
     assert groups is not None
     kernel = Kernel(
         attention.spec(groups),
-        tuple(args),
+        attention.arguments(q, k, v, strides),
         (q, k, v),
         (out,),
         epilogue=_score(program, scores, (*sources[0].scale, *sources[1].scale)),

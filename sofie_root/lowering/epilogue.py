@@ -11,8 +11,9 @@ from sofie_root.program import lanes
 from sofie_root.program.builder import flat_index, reshape_index
 from sofie_root.program.expr import Acc, Call, Expr, Index, Load
 from sofie_root.program.program import Epilogue, Kernel, Loop, Program
+from sofie_root.program.uses import dim_reads, reads
 
-from .inline import Decisions, dim_reads, reads, remove_dead
+from .inline import Decisions, remove_dead
 
 MAX_EPILOGUE = 80
 """Nodes of an epilogue expression; beyond it the accumulators spill out of registers."""

@@ -24,15 +24,14 @@ from sofie_root.program.program import (
     Bind,
     Branch,
     Check,
-    Fetch,
     Kernel,
     Loop,
     Operand,
     Program,
     Repeat,
     Statement,
-    contiguous_strides,
 )
+from sofie_root.program.uses import all_vars, dim_reads, reads, writes
 
 _CHEAP = """
 abs add bit_and bit_not bit_or bit_xor cast ceil eq floor ge gt guard le logical_and logical_not
@@ -69,62 +68,6 @@ def size(expr: Expr) -> int:
     return sum(1 for _ in ex.walk(expr))
 
 
-def reads(statement: Statement) -> set[str]:
-    """Buffers that a statement reads."""
-    if isinstance(statement, Loop):
-        found = {load.buffer for load in ex.loads(statement.body)}
-        if statement.scatters:
-            found.add(statement.output)
-        return found | dim_reads((*statement.index, *(v.extent or 0 for v in _all_vars(statement))))
-    if isinstance(statement, Kernel):
-        found = {operand.buffer for operand in statement.inputs}
-        for arg in statement.args:
-            if isinstance(arg, Expr):
-                found |= {load.buffer for load in ex.loads(arg)}
-        if statement.epilogue:
-            found |= {load.buffer for load in ex.loads(statement.epilogue.body)}
-        return found
-    if isinstance(statement, Bind):
-        sizes = {e.control for e in ex.walk(statement.value) if isinstance(e, ex.ResultSize)}
-        return sizes | {load.buffer for load in ex.loads(statement.value)}
-    if isinstance(statement, Branch | Repeat):
-        return {operand.buffer for operand in statement.inputs}
-    return {statement.control} if isinstance(statement, Fetch) else set()
-
-
-def reads_elements(statement: Statement) -> set[str]:
-    """Buffers that a statement other than a loop reads at indices, as opposed to whole operands."""
-    if isinstance(statement, Kernel):
-        return reads(replace(statement, inputs=()))
-    return reads(statement) if isinstance(statement, Bind) else set()
-
-
-def writes(statement: Statement) -> set[str]:
-    """Buffers that a statement writes."""
-    if isinstance(statement, Loop):
-        return {statement.output}
-    if isinstance(statement, Kernel):
-        return {o for o in statement.outputs if o is not None}
-    if isinstance(statement, Branch | Repeat):
-        return {statement.name}
-    return {statement.output} if isinstance(statement, Fetch) else set()
-
-
-def _all_vars(loop: Loop) -> tuple[Symbol, ...]:
-    return loop.vars + (loop.reduction.vars if loop.reduction else ())
-
-
-def dim_reads(dims: tuple[Dim, ...]) -> set[str]:
-    """Buffers that are read inside index expressions."""
-    return {
-        load.buffer
-        for d in dims
-        for atom in walk(d)
-        if isinstance(atom, Cell)
-        for load in ex.loads(atom.expr)
-    }
-
-
 def remove_dead(program: Program) -> None:
     """Drops statements whose results nobody needs, and kernel outputs that nobody reads."""
     needed = set(program.outputs.values())
@@ -149,7 +92,7 @@ def remove_dead(program: Program) -> None:
     program.constants = {n: a for n, a in program.constants.items() if n in used}
 
 
-def compose_views(program: Program) -> None:
+def compose_views(program: Program, decisions: Decisions) -> None:
     """Moves views into the loops that read them, so that it shows in which order those walk."""
     writers = Counter(name for statement in program.statements for name in writes(statement))
     read_by: dict[str, list[int]] = defaultdict(list)
@@ -285,7 +228,7 @@ def _join(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
 
 def _iterations(reader: Loop, program: Program, producer: Loop) -> bool:
     """Whether the reader evaluates its expression no more often than the producer has elements."""
-    count = product(v.extent or 0 for v in _all_vars(reader))
+    count = product(v.extent or 0 for v in all_vars(reader))
     return at_least(program.buffers[producer.output].numel, count)
 
 
@@ -324,22 +267,10 @@ def _compose_operands(
         if operand.buffer == view.output:
             composed = _strided(program, view, operand)
             layout = kernel.spec.layout(k) if isinstance(kernel, Kernel) else "contiguous"
-            if composed is not None and fits(composed, layout):
+            if composed is not None and composed.fits(layout):
                 operand = composed
         inputs.append(operand)
     return replace(kernel, inputs=tuple(inputs))
-
-
-def fits(operand: Operand, layout: str) -> bool:
-    """Whether an operand has the form that the kernel asks for."""
-    if layout == "rows":
-        return operand.shape[-1] == 1 or operand.strides[-1] == 1
-    return layout == "strided" or all(
-        d == 1 or a == b
-        for d, a, b in zip(
-            operand.shape, operand.strides, contiguous_strides(operand.shape), strict=True
-        )
-    )
 
 
 def _strided(program: Program, view: Loop, operand: Operand) -> Operand | None:

@@ -562,17 +562,32 @@ def _run_kernel(memory: Memory, kernel: Kernel) -> None:
     memory.account.spend(CALL * (sum(o.size for o in operands) + sum(map(prod, shapes))))
     for output, shape in zip((o for o in kernel.outputs if o), shapes, strict=True):
         memory.account.reserve(prod(shape) * memory.program.buffers[output].dtype.size)
-    results = kernel.spec.reference(kernel, operands, memory.size)
+
+    def epilogue(value: Array) -> Array:
+        """What the kernel's epilogue makes of all elements; it has the axes that the kernel began with."""
+        if kernel.epilogue is None:
+            return value
+        variables = kernel.epilogue.vars
+        ranges = [(0, memory.size(_extent(v))) for v in variables]
+        shape = [stop for _, stop in ranges]
+        grid = Grid(memory, variables, ranges, acc=value.reshape(shape))
+        return np.broadcast_to(grid.value(kernel.epilogue.body), shape)
+
+    if kernel.spec.slot == "scores":
+        results = kernel.spec.reference(
+            kernel, operands, memory.size, lambda scores: epilogue(scores).reshape(scores.shape)
+        )
+    else:
+        results = kernel.spec.reference(kernel, operands, memory.size)
     for position, (name, result) in enumerate(zip(kernel.outputs, results, strict=False)):
         if name is None:
             continue
         buffer = memory.program.buffers[name]
         shape = memory.shape(buffer.shape)
-        value = np.asarray(result).reshape(shape)
-        if position == 0 and kernel.epilogue is not None:
-            grid = Grid(memory, kernel.epilogue.vars, [(0, n) for n in shape], acc=value)
-            value = np.broadcast_to(grid.value(kernel.epilogue.body), shape)
-        memory.arrays[name] = memory.store(value, buffer.dtype)
+        value = np.asarray(result)
+        if position == 0 and kernel.spec.slot == "result":
+            value = epilogue(value)
+        memory.arrays[name] = memory.store(value.reshape(shape), buffer.dtype)
         memory.account.hold(memory.arrays[name])
 
 

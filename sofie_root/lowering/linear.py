@@ -33,9 +33,10 @@ from sofie_root.program import expr as ex
 from sofie_root.program.builder import Builder, Tensor, reshape_index
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
 from sofie_root.program.program import Kernel, Loop, Program
+from sofie_root.program.uses import reads, reads_elements, writes
 
 from .epilogue import index_of, with_acc
-from .inline import Decisions, fits, reads, reads_elements, writes
+from .inline import Decisions
 from .memory import typical
 
 GAIN = 2.0
@@ -89,7 +90,7 @@ def _move(program: Program, kernel: Kernel) -> str | None:
         return ""
     if buffer.kind != "arena" or buffer.dtype is not DType.FLOAT or operand.offset != 0:
         return ""
-    if not fits(operand, "contiguous") or buffer.numel != product(operand.shape):
+    if not operand.fits("contiguous") or buffer.numel != product(operand.shape):
         return ""
     if buffer.shape[-1] != operand.shape[-1]:
         return ""
@@ -136,7 +137,7 @@ def _through_product(program: Program, writers: list[Loop], term: Term) -> tuple
     shape, inner = program.buffers[term.source].shape, program.buffers[operand.buffer]
     if weights is None or not isinstance(width, int) or inner.dtype is not DType.FLOAT:
         return same
-    if operand.offset != 0 or not fits(operand, "contiguous") or inner.shape != operand.shape:
+    if operand.offset != 0 or not operand.fits("contiguous") or inner.shape != operand.shape:
         return same
     if term.axis != len(shape) - 1 or inner.shape[:-1] != shape[:-1]:
         return same

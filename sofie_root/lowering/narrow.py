@@ -15,7 +15,7 @@ from sofie_root.program.expr import Load
 from sofie_root.program.program import Buffer, Kernel, Loop, Program, Reduction, Statement
 
 from .epilogue import index_of, with_acc
-from .inline import Decisions, fits
+from .inline import Decisions
 
 ROW = 8
 """Shorter rows stay products: their sums would spend their time on adding up lanes."""
@@ -42,7 +42,7 @@ def _as_sums(program: Program, kernel: Kernel) -> list[Loop]:
     buffer, length = program.buffers[operand.buffer], operand.shape[-1]
     if weights is None or out is None or kernel.args[1] != 1 or buffer.dtype is not DType.FLOAT:
         return []
-    if operand.offset != 0 or not fits(operand, "contiguous"):
+    if operand.offset != 0 or not operand.fits("contiguous"):
         return []
     if not isinstance(length, int) or buffer.numel != product(operand.shape):
         return []

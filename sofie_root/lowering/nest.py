@@ -20,8 +20,9 @@ from sofie_root.program.program import (
     Program,
     Repeat,
 )
+from sofie_root.program.uses import dim_reads, reads, writes
 
-from .inline import Decisions, dim_reads, reads, writes
+from .inline import Decisions
 
 STACK_ELEMENTS = 1024
 """Row temporaries up to this many elements live on the stack, larger ones in the arena."""

@@ -15,8 +15,9 @@ from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Cell, Expr, Load
 from sofie_root.program.program import Loop, Program
+from sofie_root.program.uses import reads, writes
 
-from .inline import reads, writes
+from .inline import Decisions
 
 STORE = 2.0
 """Weight of a store against that of a read: lanes that are stored far apart cost more than lanes read so."""
@@ -26,7 +27,7 @@ SHORT = 4
 """An index with so few values does not fill a vector."""
 
 
-def order_loops(program: Program) -> None:
+def order_loops(program: Program, decisions: Decisions) -> None:
     """Chooses innermost indices, and lays buffers out accordingly.
 
     One sweep along the statements: what a loop reads has its final layout by then.

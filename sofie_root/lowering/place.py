@@ -11,8 +11,9 @@ from dataclasses import replace
 from sofie_root.ir.dim import Atom, Dim, Symbol, single_atom, substitute
 from sofie_root.program.expr import Load
 from sofie_root.program.program import Loop, Program
+from sofie_root.program.uses import reads, writes
 
-from .inline import Decisions, reads, writes
+from .inline import Decisions
 
 
 def write_in_place(program: Program, decisions: Decisions) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Dim, Symbol, as_poly
@@ -19,12 +20,13 @@ from sofie_root.program.program import (
     Repeat,
     Scratch,
 )
+from sofie_root.program.uses import reads, writes
 
 from .arithmetic import simplify_arithmetic, unroll_reductions
 from .attention import fuse_attention
 from .epilogue import fuse_epilogues
 from .hoist import hoist_indices
-from .inline import Decisions, compose_views, inline, reads, remove_dead, writes
+from .inline import Decisions, compose_views, inline, remove_dead
 from .linear import move_linear_maps
 from .lower import lower
 from .memory import Lifetime, Plan, plan
@@ -100,6 +102,51 @@ def _nest_lines(node: object, depth: int, local: set[str]) -> list[str]:
     return lines
 
 
+Stage: TypeAlias = Callable[[Program, Decisions], None]
+"""Changes a program in place, keeps what it means, and notes what it did and refused."""
+
+
+def store_outputs(program: Program, decisions: Decisions) -> None:
+    """Gives every public output a buffer of its own that is written in full by one of the statements."""
+    taken: set[str] = set()
+    written = Counter(name for s in program.statements for name in writes(s))
+    views = {
+        s.output
+        for s in program.statements
+        if isinstance(s, Loop) and s.is_view and written[s.output] == 1
+    }
+    for public, name in list(program.outputs.items()):
+        buffer = program.buffers[name]
+        if name in taken or name not in written or name in views or buffer.kind != "arena":
+            name = _copy(program, public, buffer)
+        taken.add(name)
+        program.outputs[public] = name
+        program.buffers[name] = replace(program.buffers[name], kind="output")
+    remove_dead(program)
+
+
+STAGES: tuple[Stage, ...] = (
+    store_outputs,
+    unroll_reductions,
+    compose_views,
+    order_loops,  # before loops are joined: what several read is stored in the best order for all
+    inline,
+    split_indices,
+    write_in_place,
+    order_loops,
+    inline,
+    move_linear_maps,
+    sum_narrow_products,
+    split_indices,
+    inline,
+    fuse_epilogues,
+    fuse_attention,
+    simplify_arithmetic,
+    hoist_indices,
+)
+"""What is done to a lowered program, in this order. After each stage it is well formed and means the same."""
+
+
 def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     """Lowers and schedules a graph.
 
@@ -112,26 +159,8 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     """
     program = lower(graph, choice)
     decisions = Decisions()
-    _store_outputs(program)
-    remove_dead(program)
-    unroll_reductions(program)
-    compose_views(program)
-    order_loops(
-        program
-    )  # before loops are joined: what several read is stored in the best order for all
-    inline(program, decisions)
-    split_indices(program)
-    write_in_place(program, decisions)
-    order_loops(program)
-    inline(program, decisions)
-    move_linear_maps(program, decisions)
-    sum_narrow_products(program, decisions)
-    split_indices(program)
-    inline(program, decisions)
-    fuse_epilogues(program, decisions)
-    fuse_attention(program, decisions)
-    simplify_arithmetic(program)
-    hoist_indices(program, decisions)
+    for stage in STAGES:
+        stage(program, decisions)
     steps = build(program, decisions)
     symbols = graph.symbols()
     scratch = _add_scratch(program, steps)
@@ -148,24 +177,6 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
             if isinstance(step, Branch | Repeat)
         },
     )
-
-
-def _store_outputs(program: Program) -> None:
-    """Gives every public output a buffer of its own that is written in full by one of the statements."""
-    taken: set[str] = set()
-    written = Counter(name for s in program.statements for name in writes(s))
-    views = {
-        s.output
-        for s in program.statements
-        if isinstance(s, Loop) and s.is_view and written[s.output] == 1
-    }
-    for public, name in list(program.outputs.items()):
-        buffer = program.buffers[name]
-        if name in taken or name not in written or name in views or buffer.kind != "arena":
-            name = _copy(program, public, buffer)
-        taken.add(name)
-        program.outputs[public] = name
-        program.buffers[name] = replace(program.buffers[name], kind="output")
 
 
 def _copy(program: Program, public: str, source: Buffer) -> str:

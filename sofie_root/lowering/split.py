@@ -26,11 +26,12 @@ from sofie_root.ir.dim import (
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
 from sofie_root.program.program import Kernel, Loop, Program
+from sofie_root.program.uses import reads, reads_elements, writes
 
-from .inline import reads, reads_elements, writes
+from .inline import Decisions
 
 
-def split_indices(program: Program) -> None:
+def split_indices(program: Program, decisions: Decisions) -> None:
     """Splits the indices of all loops, and axes of the buffers that they fill; see the module's text."""
     for k in range(len(program.statements)):
         while isinstance(loop := program.statements[k], Loop):

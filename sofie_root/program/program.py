@@ -209,6 +209,17 @@ class Operand:
     offset: Dim
     strides: tuple[Dim, ...]
 
+    def fits(self, layout: str) -> bool:
+        """Whether this has the form that a kernel asks for; see :attr:`KernelSpec.layouts`."""
+        if layout == "rows":
+            return self.shape[-1] == 1 or self.strides[-1] == 1
+        return layout == "strided" or all(
+            d == 1 or a == b
+            for d, a, b in zip(
+                self.shape, self.strides, contiguous_strides(self.shape), strict=True
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Epilogue:
@@ -230,8 +241,11 @@ class KernelSpec:
         header: file under ``cpp/include/sofie`` that declares it; of a user's the absolute path.
         reference: ``reference(kernel, inputs, resolve) -> outputs`` in NumPy, without epilogue; ``resolve``
             turns a Dim into its number. Outputs are row-major; the caller gives them the buffer's shape.
+            Where the epilogue is for the scores, they are passed through a fourth argument, a function.
         layouts: per input operand ``"contiguous"``, ``"strided"`` or ``"rows"`` (strided, but for the last
             axis); the last one applies to any further operands.
+        slot: what the epilogue is done to: the elements of the first output before they are stored, or the
+            scores of attention before the softmax.
         epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
             being the vectorised one; None where the kernel takes no epilogue.
         named_epilogues: whether it knows the frequent epilogues by name (``epilogue.hxx``).
@@ -241,8 +255,9 @@ class KernelSpec:
 
     name: str
     header: str
-    reference: Callable[[Kernel, list[Array], Callable[[Dim], int]], list[Array]]
+    reference: Callable[..., list[Array]]
     layouts: tuple[str, ...] = ("contiguous",)
+    slot: Literal["result", "scores"] = "result"
     epilogue: tuple[tuple[int, ...], ...] | None = None
     named_epilogues: bool = False
     writes_all: bool = False

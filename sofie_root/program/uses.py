@@ -1,0 +1,69 @@
+"""What a statement reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sofie_root.ir.dim import Dim, Symbol, walk
+
+from . import expr as ex
+from .expr import Cell, Expr, ResultSize
+from .program import Bind, Branch, Fetch, Kernel, Loop, Repeat, Statement
+
+
+def reads(statement: Statement) -> set[str]:
+    """Names of the buffers, branches and repetitions whose results a statement reads."""
+    if isinstance(statement, Loop):
+        found = {load.buffer for load in ex.loads(statement.body)}
+        if statement.scatters:
+            found.add(statement.output)
+        extents = (v.extent or 0 for v in all_vars(statement))
+        return found | dim_reads((*statement.index, *extents))
+    if isinstance(statement, Kernel):
+        found = {operand.buffer for operand in statement.inputs}
+        for arg in statement.args:
+            if isinstance(arg, Expr):
+                found |= {load.buffer for load in ex.loads(arg)}
+        if statement.epilogue:
+            found |= {load.buffer for load in ex.loads(statement.epilogue.body)}
+        return found
+    if isinstance(statement, Bind):
+        sizes = {e.control for e in ex.walk(statement.value) if isinstance(e, ResultSize)}
+        return sizes | {load.buffer for load in ex.loads(statement.value)}
+    if isinstance(statement, Branch | Repeat):
+        return {operand.buffer for operand in statement.inputs}
+    return {statement.control} if isinstance(statement, Fetch) else set()
+
+
+def reads_elements(statement: Statement) -> set[str]:
+    """Buffers that a statement other than a loop reads at indices, as opposed to whole operands."""
+    if isinstance(statement, Kernel):
+        return reads(replace(statement, inputs=()))
+    return reads(statement) if isinstance(statement, Bind) else set()
+
+
+def writes(statement: Statement) -> set[str]:
+    """Names of the buffers that a statement writes; of a branch or repetition its own name."""
+    if isinstance(statement, Loop):
+        return {statement.output}
+    if isinstance(statement, Kernel):
+        return {o for o in statement.outputs if o is not None}
+    if isinstance(statement, Branch | Repeat):
+        return {statement.name}
+    return {statement.output} if isinstance(statement, Fetch) else set()
+
+
+def all_vars(loop: Loop) -> tuple[Symbol, ...]:
+    """The indices of a loop, those that it reduces over included."""
+    return loop.vars + (loop.reduction.vars if loop.reduction else ())
+
+
+def dim_reads(dims: tuple[Dim, ...]) -> set[str]:
+    """Buffers that are read inside index expressions."""
+    return {
+        load.buffer
+        for d in dims
+        for atom in walk(d)
+        if isinstance(atom, Cell)
+        for load in ex.loads(atom.expr)
+    }
