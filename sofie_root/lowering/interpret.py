@@ -387,7 +387,7 @@ class Grid:
     def _load(self, load: Load) -> Array:
         array = self.memory.array(load.buffer).astype(self._numpy(load.dtype), copy=False)
         if len(load.index) == 1 != array.ndim:  # a row-major position
-            array = ensure_contiguous(array).reshape(-1)
+            array = array.reshape(-1)
         window = self.window(array.shape, load.index)
         if window is not None:
             slices, axes = window
