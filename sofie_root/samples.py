@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .budget import reserve
 from .ir import DType, Graph, Symbol
 from .ir.dim import Atom, Dim, evaluate, single_atom, size_symbols
 
@@ -63,8 +64,8 @@ def find_sample(
             dims = draw_dims(graph, rng, largest, fixed)
             if dims is None:
                 continue
-            inputs = draw_inputs(graph, rng, dims, top, scale)
             try:
+                inputs = draw_inputs(graph, rng, dims, top, scale)
                 return Sample(dims, inputs, run(inputs))
             except refuses:
                 continue
@@ -107,12 +108,17 @@ def draw_inputs(
     top: int,
     scale: float = 1.0,
 ) -> dict[str, Array]:
-    """Random arrays for all inputs: normally distributed floats, integers in ``[0, top]``."""
+    """Random arrays for all inputs: normally distributed floats, integers in ``[0, top]``.
+
+    Raises:
+        BudgetError: they take more memory than they may (see :mod:`sofie_root.budget`).
+    """
     sizes: dict[Atom, int] = {Symbol(name): size for name, size in dims.items()}
     inputs: dict[str, Array] = {}
     for name in graph.inputs:
         type_ = graph.types[name]
         shape = tuple(_value(d, sizes) for d in type_.shape)
+        reserve(shape, np.dtype(np.float64).itemsize)
         array: Any
         if type_.dtype.is_float:
             array = rng.standard_normal(shape) * scale

@@ -122,6 +122,14 @@ def test_what_costs_too_much_is_left_to_the_run_time(proto: ModelProto) -> None:
     assert caught.value.node is not None
 
 
+@pytest.mark.parametrize(("size", "dtype"), [(2**40, np.float32), (2**60, np.bool_)])
+def test_no_examples_of_huge_inputs(size: int, dtype: Any) -> None:
+    huge = Model(
+        from_proto(model([node("Identity", ["x"], ["y"])], [value("x", (size,), dtype)], ["y"]))
+    )
+    assert huge.example is None
+
+
 def test_a_loop_that_can_be_afforded_is_folded() -> None:
     graph = from_proto(repeated([node("Add", ["s", "s"], ["t"])], (1,), 20, SUM))
     optimised, _ = optimise(graph)

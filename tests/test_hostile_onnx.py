@@ -17,6 +17,8 @@ from sofie_root.budget import NODE, Budget, stage
 from sofie_root.errors import BudgetError, ModelError, SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto, parse
 from sofie_root.ir import OPERATORS, verify
+from sofie_root.lowering.interpret import evaluate
+from sofie_root.model import Model
 from sofie_root.passes import optimise
 
 SECRET = b"secret" * 100
@@ -348,6 +350,47 @@ CONTRADICTIONS: dict[str, tuple[ModelProto, str]] = {
         model([node("Concat", ["x", "x"], ["y"], name="c")], [X], ["y"]),
         "required attribute 'axis'",
     ),
+    "missing input": (
+        model([node("LayerNormalization", ["x", "", "x"], ["y"], name="n")], [X], ["y"]),
+        r"'n'.*lacks its input 1 \(Scale\)",
+    ),
+    "no window": (
+        model(
+            [node("LRN", ["w"], ["y"], name="c", size=0)], [], ["y"], [tensor("w", random((1, 2)))]
+        ),
+        "'c'.*sums over 0 channels",
+    ),
+    "ends without starts": (
+        model(
+            [node("Slice", ["x", "w", "e"], ["y"], name="c")],
+            [X, value("w", (1,), np.int64), value("e", (2,), np.int64)],
+            ["y"],
+        ),
+        "'c'.*1 starts and 2 ends",
+    ),
+    "many axes": (
+        model(
+            [node("Unsqueeze", ["x", "a"], ["y"], name="u")],
+            [X],
+            ["y"],
+            [tensor("a", np.arange(99))],
+        ),
+        "'u'.*has 100 axes, at most 32",
+    ),
+    "many axes of an input": (
+        model([neg("x", "y")], [value("x", (1,) * 1000)], ["y"]),
+        "'x'.*has 1000 axes",
+    ),
+    "impossible sizes": (
+        model([neg("x", "y")], [value("x", (2**62,))], ["y"]),
+        "'x'.*2\\^62 bytes",
+    ),
+    "impossible sizes of a result": (
+        model(
+            [node("Flatten", ["x"], ["y"], name="f")], [value("x", ("N", 2**31, 2**31, 4))], ["y"]
+        ),
+        "impossible shape",
+    ),
     "shapes that do not fit": (
         model(
             [node("Add", ["x", "w"], ["y"], name="sum")], [X], ["y"], [tensor("w", random((4,)))]
@@ -454,3 +497,49 @@ def test_names_that_are_code_stay_names() -> None:
     with pytest.raises(UnsupportedError) as caught:
         from_proto(model([node(name, ["x"], ["y"], name=name)], [X], ["y"]))
     assert caught.value.refusals[0].operator == name
+
+
+EMPTY_AXES: dict[str, tuple[Any, list[Any]]] = {
+    "Hardmax": ((3, 0), []),
+    "Softmax": ((3, 0), []),
+    "ArgMax": ((3, 1), [0, 0, 0]),
+    "ArgMin": ((3, 1), [0, 0, 0]),
+    "ReduceSum": ((3, 1), [0, 0, 0]),
+    "ReduceProd": ((3, 1), [1, 1, 1]),
+    "ReduceMax": ((3, 1), [-np.inf] * 3),
+}
+
+
+@pytest.mark.parametrize("operator", EMPTY_AXES)
+@pytest.mark.parametrize("size", [0, "N"])
+def test_axes_without_elements(operator: str, size: int | str) -> None:
+    axes = {"axis": 1} if not operator.startswith("Reduce") else {"axes": [1]}
+    proto = model(
+        [node(operator, ["x"], ["y"], **axes)],
+        [value("x", (3, size))],
+        ["y"],
+        opset=13 if operator != "ReduceSum" else 11,
+    )
+    graph = from_proto(proto)
+    shape, expected = EMPTY_AXES[operator]
+    for candidate in (graph, optimise(graph)[0]):
+        found = evaluate(candidate, {"x": np.zeros((3, 0), np.float32)})["y"]
+        assert found.shape == shape
+        assert found.ravel().tolist() == expected
+
+
+def test_a_product_of_a_repeated_scalar() -> None:
+    """A sum over everything, expanded and multiplied: its buffer has no axis to pick rows from."""
+    nodes = [
+        node("ReduceSum", ["x", "axes"], ["r"], keepdims=0),
+        node("Expand", ["r", "shape"], ["e"]),
+        node("MatMul", ["e", "w"], ["y"]),
+    ]
+    tensors = [
+        tensor("axes", np.zeros(0, np.int64)),
+        tensor("shape", np.array([1])),
+        tensor("w", random((1, 3))),
+    ]
+    repeated = Model(from_proto(model(nodes, [value("x", ("N", "n", 5))], ["y"], tensors)))
+    assert "infer" in repeated.header().text
+    assert repeated.example is not None

@@ -17,6 +17,8 @@ Schema: TypeAlias = Any
 
 NEWEST_OPSET = int(defs.onnx_opset_version())
 
+_REQUIRED: Any = defs.OpSchema.FormalParameterOption.Single
+
 
 @dataclass(frozen=True, slots=True)
 class RawNode:
@@ -135,6 +137,9 @@ def check_form(node: RawNode) -> None:
             f"has {given} inputs, {node.op_type}-{schema.since_version} takes "
             f"{schema.min_input} to {schema.max_input}; export the model again"
         )
+    for position, formal in enumerate(schema.inputs[:given]):
+        if node.inputs[position] is None and formal.option == _REQUIRED:
+            raise ModelError(f"lacks its input {position} ({formal.name}); export the model again")
     if len(node.outputs) > schema.max_output:
         raise ModelError(f"has {len(node.outputs)} outputs, the operator has {schema.max_output}")
     for name, value in node.attributes.items():

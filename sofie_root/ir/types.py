@@ -11,8 +11,8 @@ from .dtype import DType
 
 Shape: TypeAlias = tuple[Dim, ...]
 
-MAX_RANK = 64
-"""Most axes of a tensor; NumPy has no more."""
+MAX_RANK = 32
+"""Most axes of a tensor; NumPy broadcasts no more."""
 
 MAX_BYTES = 1 << 62
 """Most bytes of a tensor, also where an axis of size 0 leaves none of them: strides must fit."""

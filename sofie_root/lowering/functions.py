@@ -170,6 +170,8 @@ def combine(kind: str, values: Array, axes: tuple[int, ...]) -> Array:
     """A reduction (see ``ReduceKind``) over these axes, in the dtype of ``values``."""
     if kind.startswith("arg"):
         (axis,) = axes
+        if values.shape[axis] == 0:  # there is no position; the generated code says 0 as well
+            return np.zeros(values.shape[:axis] + values.shape[axis + 1 :], np.int64)
         pick = np.argmax if kind.startswith("argmax") else np.argmin
         if kind.endswith("_last"):
             last = values.shape[axis] - 1

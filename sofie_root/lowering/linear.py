@@ -92,7 +92,7 @@ def _move(program: Program, kernel: Kernel) -> str | None:
         return ""
     if not operand.fits("contiguous") or buffer.numel != product(operand.shape):
         return ""
-    if buffer.shape[-1] != operand.shape[-1]:
+    if buffer.shape[-1:] != operand.shape[-1:]:
         return ""
     if sum(buffer.name in reads(s) for s in program.statements) != 1:
         return "the operand is also read elsewhere"

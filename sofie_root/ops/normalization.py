@@ -293,6 +293,8 @@ class LRN(Op):
         require_dtype(x, FLOATS)
         if x.rank < 2:
             raise ShapeError(f"needs at least 2 axes, not {x.rank}")
+        if self.size < 1:
+            raise ShapeError(f"sums over {self.size} channels, at least 1 is needed")
         return TensorType(x.dtype, x.shape)
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:

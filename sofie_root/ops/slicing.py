@@ -106,6 +106,8 @@ class Slice(Op):
     ) -> TensorType:
         """Sizes of the windows; those with unknown limits are bound at run time."""
         count = static_length(starts, "starts")
+        if static_length(ends, "ends") != count:
+            raise ShapeError(f"has {count} starts and {ends.shape[0]} ends")
         if are_computed(axes) or are_computed(steps):
             return TensorType(x.dtype, tuple(runtime_size(0, k) for k in range(x.rank)))
         if starts.value is None or ends.value is None:
