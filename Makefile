@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
 BENCH  ?= --all --events
+MINUTES ?= 30
 # Only these plugins: a venv that sees the system's packages would load whatever else is there.
 PYTEST = PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p xdist -p hypothesispytest -n 2
 CXX_FILES = $(shell git ls-files 'cpp/*.hxx' 'cpp/*.hpp' 'cpp/*.cpp' 'tutorials/*.C' 'tutorials/*.cpp')
@@ -14,7 +15,7 @@ CXX_FILES = $(shell git ls-files 'cpp/*.hxx' 'cpp/*.hpp' 'cpp/*.cpp' 'tutorials/
 NUMERIC = tests/test_compiled_operators.py tests/test_generated_sessions.py tests/test_conformance.py \
           tests/test_symbolic_dims.py tests/test_algebra.py tests/test_zoo.py
 
-.PHONY: help demo test test-slow test-kernels conformance lint bench clean
+.PHONY: help demo test test-slow test-kernels conformance fuzz lint bench clean
 .NOTPARALLEL:
 
 help:
@@ -23,6 +24,8 @@ help:
 	@echo "make test-slow  the slow tests"
 	@echo "make test-kernels  the numeric tests with all specialised kernels forced on, then off"
 	@echo "make conformance  ONNX's backend tests through C++; writes docs/operators.md"
+	@echo "make fuzz       random graphs through C++ against ONNX Runtime, MINUTES=30, from SEED=the time;"
+	@echo "                FUZZ='--only Conv' for more; see cd tests; ../$(BIN)/python -m fuzz --help"
 	@echo "make lint       ruff, mypy and clang-format"
 	@echo "make bench      compare with ONNX Runtime, OpenVINO and PyTorch on this machine (25 minutes)"
 	@echo "                BENCH='--quick' for less; see $(BIN)/python -m rootbench --help"
@@ -47,6 +50,9 @@ test-kernels: $(STAMP)
 
 conformance: $(STAMP)
 	@cd tests && ../$(BIN)/python -m conformance
+
+fuzz: $(STAMP)
+	@cd tests && ../$(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(FUZZ)
 
 lint: $(STAMP)
 	@echo "== ruff"

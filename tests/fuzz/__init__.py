@@ -1,0 +1,1 @@
+"""Random graphs through generated, compiled C++, held against ONNX Runtime: ``python -m fuzz --help``."""

@@ -1,0 +1,138 @@
+"""``python -m fuzz``: draws random graphs, runs them in many ways, and keeps what goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .batch import Job
+from .findings import Finding, fault_of, made_small, run_jobs, write
+from .generate import Graph, draw
+from .modes import BATCH, Mode, mode_of
+from .shrink import Case
+from .summary import Summary
+
+ROOT = Path(__file__).parents[2]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs batches until the time is over; 1 where something went wrong."""
+    options = _options(arguments)
+    first = int(time.time()) // BATCH * BATCH if options.seed is None else options.seed
+    work, folder = Path(options.work), Path(options.faults)
+    work.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + options.minutes * 60
+    summary = Summary(first)
+    seen: dict[str, str] = {}
+    last = first + options.graphs if options.graphs else sys.maxsize
+    print(f"seeds from {first}; what goes wrong is kept in {folder}", flush=True)
+    start = first
+    while start < last and (options.graphs or time.monotonic() < end):
+        stop = min((start // BATCH + 1) * BATCH, last)
+        seeds = range(start, stop)
+        findings = run_batch(seeds, options, work, summary)
+        for finding in findings:
+            _keep(finding, options, work, folder, seen, summary)
+        print(summary.line(), flush=True)
+        start = stop
+    print(summary)
+    if options.tally:
+        with Path(options.tally).open("a") as file:
+            file.write(json.dumps(summary.record()) + "\n")
+    return 1 if summary.faults else 0
+
+
+def run_batch(
+    seeds: Sequence[int], options: argparse.Namespace, work: Path, summary: Summary
+) -> list[Finding]:
+    """Draws, runs and judges these seeds."""
+    graphs = [draw(seed) for seed in seeds]
+    if options.only:
+        graphs = [g for g in graphs if options.only in g.drawn or options.only in g.operators]
+    modes = [_mode(g.seed, options) for g in graphs]
+    jobs = [Job(g.model, g.feeds, m) for g, m in zip(graphs, modes, strict=True)]
+    findings = []
+    for graph, job, run in zip(graphs, jobs, run_jobs(jobs, work), strict=True):
+        fault = fault_of(job, run)
+        summary.add(graph, job.mode, run)
+        if fault is not None:
+            findings.append(
+                Finding(graph.seed, job.mode, fault, Case(graph.model, list(graph.feeds)))
+            )
+    return findings
+
+
+def _keep(
+    finding: Finding,
+    options: argparse.Namespace,
+    work: Path,
+    folder: Path,
+    seen: dict[str, str],
+    summary: Summary,
+) -> None:
+    """Counts a finding; what was not met before is made small, written and told."""
+    is_report = finding.fault.kind == "reference"
+    counter = summary.reports if is_report else summary.faults
+    rough = finding.rough_key
+    if rough in seen:
+        counter[seen[rough]] += 1
+        return
+    if options.shrink and not is_report:
+        finding = made_small(finding, work, options.shrink)
+    counter[finding.key] += 1
+    if rough:
+        seen[rough] = finding.key
+    if counter[finding.key] > 1:
+        return
+    place = write(finding, folder)
+    fault = str(finding.fault)[:400]
+    print(f"seed {finding.seed} ({finding.mode}): {fault}\n  {finding.key}\n  {place}", flush=True)
+
+
+def _mode(seed: int, options: argparse.Namespace) -> Mode:
+    given = {
+        k: getattr(options, k)
+        for k in ("engine", "compiler", "level", "target", "kernels")
+        if getattr(options, k)
+    }
+    return replace(mode_of(seed), **given)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long (%(default)s)")
+    parser.add_argument("--seed", type=int, help="the first seed; the time, if not given")
+    parser.add_argument("--graphs", type=int, help="how many seeds, instead of how long")
+    parser.add_argument("--only", metavar="NAME", help="graphs that have this row or operator")
+    parser.add_argument(
+        "--shrink",
+        type=float,
+        default=90.0,
+        metavar="SECONDS",
+        help="to make a fault small; 0: not at all",
+    )
+    parser.add_argument(
+        "--work", default=str(ROOT / "build/fuzz"), help="folder of what is compiled"
+    )
+    parser.add_argument(
+        "--faults", default=str(ROOT / "build/fuzz/faults"), help="folder of what goes wrong"
+    )
+    parser.add_argument("--tally", help="file to which a line with all counts is appended")
+    group = parser.add_argument_group("instead of the mode that belongs to a seed")
+    group.add_argument("--engine", choices=("batch", "cling", "session"))
+    group.add_argument("--compiler")
+    group.add_argument("--level")
+    group.add_argument("--target", choices=("AVX-512", "AVX2", "baseline"))
+    group.add_argument("--kernels", choices=("auto", "always", "never"))
+    return parser.parse_args(arguments)
+
+
+__all__ = ["Graph", "main", "run_batch"]
+
+if __name__ == "__main__":
+    sys.exit(main())

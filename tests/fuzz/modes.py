@@ -1,0 +1,91 @@
+"""How a graph is generated, compiled and run: drawn from its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest import mock
+
+import numpy as np
+
+from sofie_root.program.choice import VARIABLE
+
+BATCH = 32
+"""Graphs in one translation unit: seeds with the same quotient have the same compiler and flags."""
+
+TARGETS = {
+    "AVX-512": ("-march=native",),
+    "AVX2": ("-march=x86-64-v3",),
+    "baseline": ("-march=x86-64",),
+}
+COMPILERS = ("g++", "g++", "g++", "g++", "clang++")
+LEVELS = ("-O0", "-O0", "-O0", "-O1", "-O1", "-O2")
+ENGINES = {"cling": 0.04, "session": 0.03}
+"""Share of batches that go through ``Model.session`` instead, by cling or by the compiler."""
+
+
+@dataclass(frozen=True, order=True)
+class Mode:
+    """One way.
+
+    Attributes:
+        engine: ``"batch"`` for one program of many graphs, else ``Model.session``'s own way, ``"cling"`` or
+            ``"session"`` (its compiler).
+        compiler: of a batch.
+        level: of optimisation.
+        target: instruction set.
+        kernels: see :class:`sofie_root.program.choice.Choice`.
+        exact: likewise.
+    """
+
+    engine: str = "batch"
+    compiler: str = "g++"
+    level: str = "-O1"
+    target: str = "AVX-512"
+    kernels: str = "auto"
+    exact: bool = False
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return ("-std=c++17", self.level, *TARGETS[self.target], "-Wall", "-Wextra")
+
+    @property
+    def build(self) -> str:
+        """What the graphs of a translation unit share."""
+        if self.engine != "batch":
+            return self.engine
+        return f"{self.compiler} {self.level} {self.target}"
+
+    def __str__(self) -> str:
+        exact = ", exact" if self.exact else ""
+        return f"{self.build}, kernels {self.kernels}{exact}"
+
+    @contextmanager
+    def chosen(self) -> Iterator[None]:
+        """Makes sofie_root choose these kernels."""
+        with mock.patch.dict("os.environ", {VARIABLE: self.kernels}):
+            yield
+
+
+def mode_of(seed: int) -> Mode:
+    """The mode of a seed."""
+    shared = np.random.default_rng([21, seed // BATCH])
+    own = np.random.default_rng([22, seed])
+    draw = float(shared.random())
+    engine = "batch"
+    for name, share in ENGINES.items():
+        if 0 <= draw < share:
+            engine = name
+        draw -= share
+    return Mode(
+        engine,
+        COMPILERS[int(shared.integers(len(COMPILERS)))],
+        LEVELS[int(shared.integers(len(LEVELS)))],
+        list(TARGETS)[int(shared.choice(3, p=[0.5, 0.25, 0.25]))],
+        ("auto", "always", "never")[int(own.choice(3, p=[0.5, 0.3, 0.2]))],
+        bool(own.random() < 0.2),
+    )
+
+
+__all__ = ["BATCH", "Mode", "mode_of"]
