@@ -168,6 +168,9 @@ def resize(b: Builder) -> Value:
     }
     scales = [1.0, 1.0, *(b.choice((0.5, 1.0, 1.5, 2.0)) for _ in range(spatial))]
     if b.chance(0.5) or not v.fixed:
+        if attributes["coordinate_transformation_mode"] == "align_corners":
+            # ONNX and ONNX Runtime do not agree on the length where it has to be rounded.
+            scales = [float(np.ceil(s)) for s in scales]
         return b.node("Resize", v, None, np.array(scales, np.float32), **attributes)
     targets = [d[0] for d in v.dims[:2]] + [b.integer(1, 12) for _ in range(spatial)]
     return b.node("Resize", v, None, None, targets, **attributes)
