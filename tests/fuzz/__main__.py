@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -31,15 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seen: dict[str, str] = {}
     last = first + options.graphs if options.graphs else sys.maxsize
     print(f"seeds from {first}; what goes wrong is kept in {folder}", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start = first
-    while start < last and (options.graphs or time.monotonic() < end):
-        stop = min((start // BATCH + 1) * BATCH, last)
-        seeds = range(start, stop)
-        findings = run_batch(seeds, options, work, summary)
-        for finding in findings:
-            _keep(finding, options, work, folder, seen, summary)
-        print(summary.line(), flush=True)
-        start = stop
+    try:
+        while start < last and (options.graphs or time.monotonic() < end):
+            stop = min((start // BATCH + 1) * BATCH, last)
+            for finding in run_batch(range(start, stop), options, work, summary):
+                _keep(finding, options, work, folder, seen, summary)
+            print(summary.line(), flush=True)
+            start = stop
+    except KeyboardInterrupt:
+        print("interrupted")
     print(summary)
     if options.tally:
         with Path(options.tally).open("a") as file:

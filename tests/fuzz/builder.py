@@ -279,12 +279,11 @@ class Builder:
 
     def _evaluate(self, proto: NodeProto) -> list[tuple[str, tuple[Array, ...]]]:
         used = {n: self.root.known[n] for n in sources(proto)}
-        runner = NodeRunner(
-            proto,
-            {n: v.dtype for n, v in used.items()},
-            {n: v.rank for n, v in used.items()},
-            self.opset,
-        )
+        dtypes, ranks = {n: v.dtype for n, v in used.items()}, {n: v.rank for n, v in used.items()}
+        try:
+            runner = NodeRunner(proto, dtypes, ranks, self.opset)
+        except NotEvaluated as error:
+            raise Rejected(str(error)) from error
         sets: list[list[Array]] = []
         for k in range(self.sets):
             try:

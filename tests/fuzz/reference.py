@@ -101,6 +101,8 @@ class NodeRunner:
         self.names = sources(node)
         self.outputs = [o for o in node.output if o]
         self.bfloat16 = any(dtypes[n] == BFLOAT16 for n in self.names)
+        if self.bfloat16:
+            _demand_bfloat16(node, dtypes, opset)
         self.target = _cast_target(node, dtypes)
         inputs = []
         for name in self.names:
@@ -180,6 +182,15 @@ class NodeRunner:
             return ReferenceEvaluator(self.model)
         except Exception as error:
             raise NotEvaluated(str(error)) from error
+
+
+def _demand_bfloat16(node: NodeProto, dtypes: Mapping[str, np.dtype[Any]], opset: int) -> None:
+    """Raises NotEvaluated where ONNX does not allow bfloat16: nobody else would say so."""
+    formal = onnx.defs.get_schema(node.op_type, opset, node.domain).inputs
+    for k, name in enumerate(node.input):
+        types = formal[min(k, len(formal) - 1)].types
+        if name and dtypes[name] == BFLOAT16 and "tensor(bfloat16)" not in types:
+            raise NotEvaluated(f"{node.op_type} is not for bfloat16")
 
 
 def _cast_target(node: NodeProto, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any] | None:
