@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
+from sofie_root.codegen.bundle import collect
 from sofie_root.config import include_dir
 from sofie_root.errors import SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
@@ -28,7 +29,7 @@ from .reference import Array
 LIMIT = 20
 """Seconds that one graph may run."""
 COMPILE_LIMIT = 900
-_WITHOUT_ROOT = ("weights_root.hxx", "SofieFunctor.hxx", "functor.hxx", "columns.hxx")
+_OF_ROOT = re.compile(r"#include <(ROOT/|[RT][A-Z])")
 _MAIN = Path(__file__).with_name("run_graphs.cpp")
 _PLACE = re.compile(r"g_(\d+)\.hxx:\d+")
 
@@ -173,7 +174,8 @@ def _compile(
 def precompiled(folder: Path, mode: Mode) -> list[str]:
     """Flags that include all headers of ``sofie/``, compiled before."""
     include = include_dir()
-    headers = sorted(p for p in (include / "sofie").glob("*.hxx") if p.name not in _WITHOUT_ROOT)
+    every = sorted((include / "sofie").glob("*.hxx"))
+    headers = [p for p in every if not any(_OF_ROOT.search(t) for _, t in collect([p.name]))]
     digest = hashlib.sha256(" ".join([str(include), mode.compiler, *mode.flags]).encode())
     for path in headers:
         digest.update(path.read_bytes())
