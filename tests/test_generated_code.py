@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from compiled import FLAGS, Compiled
@@ -103,6 +104,46 @@ def test_no_warnings(tmp_path: Path, compiler: str, standalone: bool) -> None:
     source += "int main() {}\n"
     flags = ["-O2", "-Wshadow=local"] if compiler == "g++" else ["-O2"]
     compile_program(tmp_path, source, flags, compiler, headers=not standalone)
+
+
+def odd_models() -> list[Model]:
+    """Graphs whose text once had variables that nobody uses, or comparisons that are always false."""
+    half, brain = np.float16, ml_dtypes.bfloat16
+    count = value("x", [3, 5], np.uint32)
+    byte, one = value("x", [3, 5], np.uint8), value("x", [1])
+    compare = [
+        node("Less", ["x", "z"], ["a"]),
+        node("GreaterOrEqual", ["x", "z"], ["b"]),
+        node("Greater", ["z", "x"], ["c"]),
+    ]
+    repeat = [
+        node("Tile", ["x", "t"], ["a"]),
+        node("Reshape", ["a", "r"], ["b"]),
+        node("GroupNormalization", ["b", "s", "s"], ["y"], num_groups=1),
+    ]
+    square, pad = node("Mul", ["x", "x"], ["m"]), node("Pad", ["x", "p"], ["a"], mode="edge")
+    protos = [
+        model([node("PRelu", ["x", "s"], ["y"])], [count], ["y"],
+              [tensor("s", np.arange(5, dtype=np.uint32))]),
+        model(compare, [byte], ["a", "b", "c"], [tensor("z", np.uint8(0))]),
+        model([square, node("Cast", ["m"], ["y"], to=1)], [value("x", [4], half)], ["y"]),
+        model(repeat, [one, value("s", [6])], ["y"],
+              [tensor("t", np.array([144])), tensor("r", np.array([2, 6, 3, 4]))]),
+        model([pad, node("ReduceL2", ["a"], ["y"])], [value("x", [40, 1])], ["y"],
+              [tensor("p", np.array([2, 0, 2, 1]))]),
+        model([square, node("ReduceMean", ["m"], ["y"])], [value("x", [1, "N", "N"], brain)], ["y"]),
+    ]  # fmt: skip
+    return [parsed(proto, f"odd{k}") for k, proto in enumerate(protos)]
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_no_warnings_in_odd_models(tmp_path: Path, compiler: str) -> None:
+    source = ""
+    for odd in odd_models():
+        source += use(
+            odd.generate(tmp_path / f"{odd.name}.hxx", standalone=False), f"TMVA_SOFIE_{odd.name}"
+        )
+    compile_program(tmp_path, source + "int main() {}\n", ["-O1", "-march=native"], compiler)
 
 
 def test_a_standalone_header_includes_the_standard_library_only() -> None:

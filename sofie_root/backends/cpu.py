@@ -300,7 +300,7 @@ class CpuPrinter:
         count = text.extent(var.extent or 0, scope)
         return (
             f"sofie::reduce_{kind}({count}, "
-            f"[&](auto {tag}) SOFIE_INLINE {{ {lines}return {value}; }})"
+            f"[&](auto{_named(tag, lines + value)}) SOFIE_INLINE {{ {lines}return {value}; }})"
         )
 
     def _arg_reduce(self, loop: Loop, reduction: Reduction, scope: Scope) -> tuple[list[str], str]:

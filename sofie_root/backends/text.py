@@ -276,11 +276,15 @@ def hoist(e: Expr, scope: Scope, fresh: str) -> tuple[list[str], Scope]:
             counts[x] += 1
             if counts[x] > 1:
                 return
-        if not (isinstance(x, Call) and x.function == "guard"):
+        # What is computed lane by lane has scalars inside, which no variable that holds a vector replaces.
+        if not (isinstance(x, Call) and (x.function == "guard" or per_lane(x))):
             for child in x.children():
                 visit(child)
         if isinstance(x, Call):
             order.append(x)
+
+    def per_lane(x: Call) -> bool:
+        return scope.lanes is not None and _per_lane(x, scope.lanes[0])
 
     visit(e)
     lines = []

@@ -90,7 +90,29 @@ def _rewritten(e: Expr, rule: Callable[[Call], Expr]) -> Expr:
     return rule(replace(e, args=tuple(_rewritten(a, rule) for a in e.args)))
 
 
+def _known(e: Call) -> Expr | None:
+    """What a comparison of an unsigned integer with zero always is, and a choice by such a condition."""
+    if e.function == "select" and isinstance(e.args[0], Const):
+        return e.args[1 if e.args[0].value else 2]
+    a, b = e.args if len(e.args) == 2 else (None, None)
+    if e.function in ("gt", "le"):
+        a, b = b, a
+    if (
+        e.function in ("lt", "ge", "gt", "le")
+        and isinstance(a, Expr)
+        and a.dtype.is_integer
+        and not a.dtype.is_signed
+        and isinstance(b, Const)
+        and b.value == 0
+    ):
+        return ex.constant(e.function in ("ge", "le"), DType.BOOL)
+    return None
+
+
 def _simpler(e: Call) -> Expr:
+    known = _known(e)
+    if known is not None:
+        return known
     if e.function == "div" and e.dtype is DType.FLOAT:
         a, b = e.args
         if isinstance(b, Const) and b.value and abs(math.frexp(float(b.value))[0]) == 0.5:
