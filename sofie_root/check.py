@@ -1,20 +1,24 @@
-"""Runs random inputs through a model and a reference, and reports the largest differences."""
+"""Runs inputs through a model and a reference, and reports the largest differences."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .accuracy import constant_outputs, evaluate_exactly
 from .budget import stage
+from .check_report import CheckReport, Difference, OutputCheck, compare
 from .errors import InputError, SofieError
 from .ir import DType, TensorType
 from .lowering.interpret import evaluate
@@ -23,6 +27,8 @@ from .samples import SIZES, Runner, Sample, find_sample
 
 if TYPE_CHECKING:
     from .model import Model
+    from .runtime.dataframe import Columns, Layout
+    from .runtime.session import Session
 
 Array = npt.NDArray[Any]
 Arrays: TypeAlias = str | os.PathLike[str] | Mapping[str, npt.ArrayLike]
@@ -31,107 +37,12 @@ Arrays: TypeAlias = str | os.PathLike[str] | Mapping[str, npt.ArrayLike]
 TOLERANCE = 1e-4
 SCALES = (1.0, 0.1, 0.01)
 """Widths of the random inputs: those far from what a network was trained on saturate its output."""
+MORE_SCALES = (10.0, 100.0, 1.0)
+"""Widths of further inputs, which are drawn while an output has not changed yet."""
+MORE_SAMPLES = 12
+EVENTS = 1000
 _TOLERANCES = {DType.FLOAT16: 2e-3, DType.BFLOAT16: 2e-2}
 """Wider where neighbouring numbers of the output's type are further apart than ``TOLERANCE``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How far two arrays are apart.
-
-    Attributes:
-        max_abs: largest absolute difference.
-        max_rel: that, divided by the largest absolute value of the expected array.
-        problem: why they cannot be compared by number (another shape, NaN on one side), or None.
-    """
-
-    max_abs: float
-    max_rel: float
-    problem: str | None = None
-
-
-def compare(expected: npt.ArrayLike, found: npt.ArrayLike) -> Difference:
-    """Compares two arrays as the model zoo does: ``max|a - b| / max|a|``.
-
-    NaN equals NaN and infinities equal themselves; the rest is compared by value.
-    """
-    a, b = np.asarray(expected), np.asarray(found)
-    if a.shape != b.shape or a.dtype != b.dtype:
-        problem = f"expected {a.dtype}{list(a.shape)}, found {b.dtype}{list(b.shape)}"
-        return Difference(np.inf, np.inf, problem)
-    if a.dtype.kind in "iu" and not np.array_equal(a, b):
-        # 64-bit integers are exact only as Python's
-        pairs = list(zip(a.ravel().tolist(), b.ravel().tolist(), strict=True))
-        return _difference(max(abs(p - q) for p, q in pairs), max(abs(p) for p, _ in pairs))
-    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    finite = np.isfinite(x)
-    if (
-        not np.array_equal(x[~finite], y[~finite], equal_nan=True)
-        or not np.isfinite(y[finite]).all()
-    ):
-        wrong = int(np.sum(~((x == y) | (np.isnan(x) & np.isnan(y)) | (finite & np.isfinite(y)))))
-        return Difference(np.inf, np.inf, f"{wrong} elements are NaN or infinite on one side only")
-    x, y = x[finite], y[finite]
-    return _difference(np.max(np.abs(x - y), initial=0.0), np.max(np.abs(x), initial=0.0))
-
-
-def _difference(max_abs: float, scale: float) -> Difference:
-    # Where all that is expected is zero there is no scale: the absolute difference must do.
-    return Difference(float(max_abs), float(max_abs) / (float(scale) or 1.0))
-
-
-@dataclass(frozen=True, slots=True)
-class OutputCheck:
-    """The worst of all samples for one output."""
-
-    name: str
-    type: str
-    max_abs: float
-    max_rel: float
-    tolerance: float
-    problem: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the difference is within the tolerance."""
-        return self.problem is None and self.max_rel <= self.tolerance
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What :func:`check` found.
-
-    Attributes:
-        outputs: one row per output, in the model's order.
-        reference: what the model was compared with.
-        samples: sizes of the symbolic dims of each input set that was run.
-        notes: what the reader should know, such as another reference than the one asked for.
-    """
-
-    outputs: tuple[OutputCheck, ...]
-    reference: str
-    samples: tuple[dict[str, int], ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether every output is within its tolerance."""
-        return all(row.ok for row in self.outputs)
-
-    @property
-    def sets(self) -> str:
-        """How many input sets, in words."""
-        return "1 input set" if len(self.samples) == 1 else f"{len(self.samples)} input sets"
-
-    def __str__(self) -> str:
-        rows = [("output", "type", "max abs", "max rel", "tolerance", "")]
-        for r in self.outputs:
-            numbers = (f"{r.max_abs:.2e}", f"{r.max_rel:.2e}", f"{r.tolerance:.0e}")
-            rows.append((r.name, r.type, *numbers, "ok" if r.ok else r.problem or "TOO FAR"))
-        widths = [max(len(r[k]) for r in rows) for k in range(6)]
-        table = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-        head = f"{self.sets} against {self.reference}"
-        return "\n".join([head, *(line.rstrip() for line in table), *self.notes])
 
 
 @dataclass(slots=True)
@@ -153,12 +64,22 @@ def check(
     dims: Mapping[str, int] | None = None,
     inputs: Arrays | None = None,
     outputs: Arrays | None = None,
+    events: Any = None,
+    columns: Columns | None = None,
+    layout: Layout = None,
+    max_events: int = EVENTS,
     on_sample: Callable[[int], None] | None = None,
 ) -> CheckReport:
     """Runs inputs through the compiled model, and compares with a reference or with stored results.
 
-    Without ``inputs``, floats are drawn from normal distributions of several widths, integers from a
-    small range that the reference accepts, and symbolic dims anew for each input set.
+    Without ``inputs`` and ``events``, floats are drawn from normal distributions of several widths,
+    integers from a small range that the reference accepts, and symbolic dims anew for each input set;
+    more are drawn while an output has been the same for all of them. One that never changes is no
+    success, unless the graph proves that it depends on no value of an input.
+
+    Where results differ by more than the tolerance, both are compared with an evaluation in double
+    (see :mod:`sofie_root.accuracy`): the verdict says which of them is off. If neither is by more than
+    rounding, the model amplifies the last bits of its inputs, and both are right.
 
     Args:
         model: what to check.
@@ -174,6 +95,10 @@ def check(
             by position (``in0``, ``in1``, ...).
         outputs: what the model should make of ``inputs``, likewise (``out0``, ...); outputs that are not
             there are not compared. No reference is needed then.
+        events: a data frame whose events are the inputs.
+        columns: its columns, as :func:`sofie_root.define` takes them.
+        layout: see :func:`sofie_root.define`.
+        max_events: how many events are read.
         on_sample: called with the number of input sets done.
 
     Raises:
@@ -185,7 +110,8 @@ def check(
         raise SofieError("dims are for inputs that are drawn; the given inputs have their own")
     if outputs is not None and inputs is None:
         raise SofieError("outputs can be compared only with the inputs that they belong to")
-    given = None if inputs is None else read_arrays(inputs, tuple(model.inputs), "in")
+    if (events is None) != (columns is None) or (events is not None and inputs is not None):
+        raise SofieError("events= needs columns=, and both take the place of inputs=")
     stored = None if outputs is None else read_arrays(outputs, tuple(model.outputs), "out", False)
     known = _reference(model, reference) if stored is None else _stored(outputs, stored)
     session = model.session(jit=jit)
@@ -193,57 +119,141 @@ def check(
         known.notes.append(
             f"The session did not test itself: {', '.join(lacking)} has no reference() in NumPy."
         )
-    if given is None:
-        drawn = _drawn(model, known, samples, seed, dict(dims or {}))
-    else:
-        drawn = iter([Sample({}, given, {})])
-    rows: dict[str, _Row] = {name: _Row() for name in stored or model.outputs}
+    constant = constant_outputs(model.graph)
+    rows = {name: _Row(name in constant) for name in stored or model.outputs}
+    given = None
+    if inputs is not None:
+        given = [Sample({}, read_arrays(inputs, tuple(model.inputs), "in"), {})]
+    elif events is not None:
+        from .runtime.events import read_events  # ROOT takes a while to start
+
+        given = read_events(session, events, columns, layout, max_events)
     sizes: list[dict[str, int]] = []
-    for number, sample in enumerate(drawn):
+    for sample in _drawn(model, known, seed, dict(dims or {})) if given is None else given:
+        if given is None and len(sizes) >= samples:
+            done = all(row.changes or row.constant for row in rows.values())
+            if done or len(sizes) >= samples + MORE_SAMPLES:
+                break
+        where = f" (event {len(sizes)} of those read)" if events is not None else ""
         try:
             found = session.run(sample.inputs)
         except InputError as error:
             if given is None:
                 chosen = ", ".join(f"{k}={v}" for k, v in sample.dims.items())
                 chosen = f"; {chosen}" if chosen else ""
-                error.message += f" ({known.name} accepts this input{chosen})"
+                where = f" ({known.name} accepts this input{chosen})"
+            error.message += where
             raise
-        expected = sample.outputs if given is None else _expected(known, given)
+        expected = sample.outputs if given is None else _expected(known, sample.inputs, where)
         for name, row in rows.items():
-            row.add(expected[name], found[name])
+            row.add(sample.inputs, expected[name], found[name])
         sizes.append(sample.dims)
         if on_sample is not None:
-            on_sample(number + 1)
+            on_sample(min(len(sizes), samples) if given is None else len(sizes))
+    if (more := len(sizes) - samples) > 0 and given is None:
+        drawn = "1 more input set was" if more == 1 else f"{more} more input sets were"
+        known.notes.append(f"{drawn} drawn, because an output had not changed before.")
+    if given is not None and len(given) == 1:
+        _look_for_changes(session, given[0].inputs, rows, np.random.default_rng(seed))
     types = model.outputs
-    checks = tuple(row.check(n, types[n], tolerance, known.name) for n, row in rows.items())
-    return CheckReport(checks, known.name, tuple(sizes), tuple(known.notes))
+    checks = tuple(row.check(model, n, types[n], tolerance, known) for n, row in rows.items())
+    source = "input set" if events is None else "event"
+    return CheckReport(checks, known.name, tuple(sizes), tuple(known.notes), source)
 
 
 @dataclass(slots=True)
 class _Row:
-    """The worst of all samples for one output, so far."""
+    """The worst of all samples for one output, so far, and whether it has changed between them."""
 
+    constant: bool
     worst: Difference | None = None
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    expected: Array | None = None
+    found: Array | None = None
     finite: bool = False
+    first: Array | None = None
+    changes: bool = False
 
-    def add(self, expected: Array, found: Array) -> None:
+    def add(self, inputs: Mapping[str, Array], expected: Array, found: Array) -> None:
         self.finite |= not np.size(expected) or bool(np.isfinite(expected).any())
+        self.see(expected)
         difference = compare(expected, found)
         if self.worst is None or difference.max_rel > self.worst.max_rel:
             self.worst = difference
+            self.inputs, self.expected, self.found = inputs, expected, found
 
-    def check(self, name: str, type_: TensorType, tolerance: float, reference: str) -> OutputCheck:
+    def see(self, array: Array) -> None:
+        """Notices whether an output differs from the first one, where both have elements."""
+        array = np.asarray(array)
+        if self.first is None:
+            self.first = array
+        elif not self.changes and array.ndim == self.first.ndim:
+            both = tuple(map(slice, np.minimum(array.shape, self.first.shape)))
+            a, b = array[both], self.first[both]
+            self.changes = not bool(np.all((a == b) | ((a != a) & (b != b))))
+
+    def check(
+        self, model: Model, name: str, type_: TensorType, tolerance: float, known: _Reference
+    ) -> OutputCheck:
         d = self.worst
         assert d is not None, name
         limit = max(tolerance, _TOLERANCES.get(type_.dtype, 0.0))
-        problem = d.problem or (None if self.finite else f"{reference} gave no finite number")
-        return OutputCheck(name, str(type_), d.max_abs, d.max_rel, limit, problem)
+        problem = d.problem or (None if self.finite else f"{known.name} gave no finite number")
+        row = OutputCheck(
+            name, str(type_), d.max_abs, d.max_rel, limit, problem, self.changes, self.constant
+        )
+        return row if row.agrees or not self.finite else self._judge(row, model, known)
+
+    def _judge(self, row: OutputCheck, model: Model, known: _Reference) -> OutputCheck:
+        """The row with what an evaluation in double says."""
+        expected, found = np.asarray(self.expected), np.asarray(self.found)
+        if without_reference(model.graph) or not _is_like(expected, found):
+            return row
+        try:
+            with stage(model.budget):
+                exact = evaluate_exactly(model.graph, self.inputs)[row.name]
+        except (SofieError, IndexError) as error:
+            known.notes.append(f"{row.name}: could not be evaluated in double: {error}")
+            return row
+        return replace(row, ours=exact.distance(found), theirs=exact.distance(expected))
 
 
-def _drawn(
-    model: Model, known: _Reference, samples: int, seed: int, dims: dict[str, int]
-) -> Iterator[Sample]:
-    """Random inputs and what the reference makes of them."""
+def _is_like(a: Array, b: Array) -> bool:
+    """Whether two arrays can be compared by number."""
+    return a.shape == b.shape and a.dtype == b.dtype
+
+
+def _look_for_changes(
+    session: Session,
+    inputs: Mapping[str, Array],
+    rows: Mapping[str, _Row],
+    rng: np.random.Generator,
+) -> None:
+    """Runs other inputs of the same shapes, to see whether the outputs depend on them."""
+    for number in range(MORE_SAMPLES):
+        if all(row.changes or row.constant for row in rows.values()):
+            return
+        scale = MORE_SCALES[number % len(MORE_SCALES)]
+        other: dict[str, Array] = {}
+        drawn: Any
+        for name, array in inputs.items():
+            if array.dtype.kind in "iu":
+                drawn = rng.integers(
+                    array.min(initial=0), array.max(initial=0), array.shape, endpoint=True
+                )
+            elif array.dtype.kind == "b":
+                drawn = rng.random(array.shape) < 0.5
+            else:
+                drawn = scale * rng.standard_normal(array.shape)
+            other[name] = np.asarray(drawn).astype(array.dtype)
+        with contextlib.suppress(InputError):
+            found = session.run(other)
+            for name, row in rows.items():
+                row.see(found[name])
+
+
+def _drawn(model: Model, known: _Reference, seed: int, dims: dict[str, int]) -> Iterator[Sample]:
+    """Random inputs and what the reference makes of them, without end."""
     symbols = [s.name for s in model.graph.symbols()]
     for name, size in dims.items():
         if name not in symbols:
@@ -252,10 +262,10 @@ def _drawn(
         if size < 0:
             raise InputError(f"dim {name!r} cannot be {size}")
     rng = np.random.default_rng(seed)
-    for number in range(samples):
+    for number in itertools.count():
         # The first one has one of everything: loops that run once are a case of their own.
         largest = (1, *SIZES) if number == 0 else SIZES
-        scale = SCALES[number % len(SCALES)]
+        scale = SCALES[number] if number < len(SCALES) else MORE_SCALES[number % len(MORE_SCALES)]
         sample = find_sample(model.graph, known.run, rng, largest, known.refuses, scale, dims)
         if sample is None:
             raise SofieError(
@@ -265,11 +275,11 @@ def _drawn(
         yield sample
 
 
-def _expected(known: _Reference, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+def _expected(known: _Reference, inputs: Mapping[str, Array], where: str) -> Mapping[str, Array]:
     try:
         return known.run(inputs)
     except known.refuses as error:
-        raise SofieError(f"{known.name} does not take these inputs: {error}") from error
+        raise SofieError(f"{known.name} does not take these inputs{where}: {error}") from error
 
 
 def read_arrays(

@@ -31,6 +31,7 @@ from .storage.atomic import replacing
 
 if TYPE_CHECKING:
     from .check import Arrays, CheckReport
+    from .runtime.dataframe import Columns
     from .runtime.session import Session
     from .storage import root_file
 
@@ -272,6 +273,8 @@ class Model:
         dims: Mapping[str, int] | None = None,
         inputs: Arrays | None = None,
         outputs: Arrays | None = None,
+        events: Any = None,
+        columns: Columns | None = None,
         **options: Any,
     ) -> CheckReport:
         """Runs inputs through the compiled model, and compares with a reference or stored results.
@@ -283,10 +286,13 @@ class Model:
             dims: sizes of symbolic dims of the random inputs; those not given are random.
             inputs: one input set instead: arrays by name or position (``in0``), or an .npz file.
             outputs: what is expected of ``inputs``, likewise, instead of a reference.
+            events: a data frame whose first thousand events are the inputs instead.
+            columns: its columns, as :func:`sofie_root.define` takes them.
             options: passed on to :func:`sofie_root.check.check`.
 
         Returns:
-            The largest difference per output; ``report.ok`` says whether all are within tolerance.
+            The largest difference per output; ``report.ok`` says whether all are right, and whether
+            they could have been wrong: an output that never changes is no success.
         """
         from .check import check
 
@@ -298,6 +304,8 @@ class Model:
             dims=dims,
             inputs=inputs,
             outputs=outputs,
+            events=events,
+            columns=columns,
             **options,
         )
 

@@ -38,7 +38,8 @@ class Fake:
     """A model whose compiled code is a Python function."""
 
     def __init__(self, real: sofie_root.Model, run: Any) -> None:
-        self.graph, self.path, self.outputs = real.graph, real.path, real.outputs
+        self.graph, self.path, self.budget = real.graph, real.path, real.budget
+        self.inputs, self.outputs = real.inputs, real.outputs
         self.run = run
 
     def session(self, jit: str) -> Fake:
@@ -76,8 +77,9 @@ def test_wrong_model_fails(tmp_path: Path, error: float) -> None:
 def test_nothing_but_nan_is_no_success(tmp_path: Path) -> None:
     real = sofie_root.load(dense(tmp_path / "m.onnx", WEIGHTS * np.float32(np.nan)))
     report = real.check()
-    assert [row.ok for row in report.outputs] == [False, True]
+    assert [row.ok for row in report.outputs] == [False, False]
     assert "no finite number" in str(report)
+    assert "sign: has the same values for all inputs" in str(report)
 
 
 def test_wrong_type_or_shape_fails(tmp_path: Path) -> None:
@@ -272,3 +274,149 @@ def test_draws_fit_the_graph(seed: int, largest: int) -> None:
         assert inputs[name].dtype == graph.types[name].dtype.numpy
     graph.equalities = [Equality(n, 3, ""), Equality(n, 4, "")]
     assert draw_dims(graph, rng, largest) is None
+
+
+# -- outputs that never change ---------------------------------------------------------------------
+
+
+def save(path: Path, nodes: list[Any], outputs: list[Any], constants: dict[str, Any]) -> Path:
+    """A model of x[N, 3]."""
+    inputs = [value("x", ["N", 3])]
+    onnx.save(model(nodes, inputs, outputs, [tensor(n, a) for n, a in constants.items()]), path)
+    return path
+
+
+def test_an_output_that_never_changes_is_no_success(tmp_path: Path) -> None:
+    nodes = [node("Mul", ["x", "zero"], ["t"]), node("Add", ["t", "one"], ["y"])]
+    constants = {"zero": np.float32(0), "one": np.float32(1)}
+    path = save(tmp_path / "m.onnx", nodes, [value("y", ["N", 3])], constants)
+    loaded = sofie_root.load(path)
+    report = loaded.check()
+    assert not report.ok
+    assert report.outputs[0].agrees
+    assert report.outputs[0].verdict == "NEVER CHANGES"
+    assert "12 more input sets were drawn" in str(report)
+    x = np.ones((2, 3), np.float32)
+    assert not loaded.check(inputs={"x": x}).ok
+    assert not loaded.check(inputs={"x": x}, outputs={"y": x}).ok
+
+
+def test_more_is_drawn_until_a_rare_output_changes(tmp_path: Path) -> None:
+    """Inputs of width 1 never exceed 8; those of width 10 and 100 do."""
+    nodes = [node("ReduceMax", ["x", "axes"], ["m"]), node("Greater", ["m", "eight"], ["y"])]
+    constants = {"eight": np.float32(8), "axes": np.int64([1])}
+    path = save(tmp_path / "m.onnx", nodes, [value("y", ["N", 1], np.bool_)], constants)
+    loaded = sofie_root.load(path)
+    report = loaded.check()
+    assert report.ok
+    assert len(report.samples) > 3
+    x = np.zeros((2, 3), np.float32)
+    assert loaded.check(inputs={"x": x}, outputs={"y": np.zeros((2, 1), bool)}).ok
+
+
+def test_what_the_graph_proves_constant_is_a_success(tmp_path: Path) -> None:
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Gather", ["shape", "one"], ["y"]),
+        node("Neg", ["fixed"], ["z"]),
+        node("Exp", ["x"], ["e"]),
+    ]
+    outputs = [value("y", (), np.int64), value("z", (2,)), value("e", ["N", 3])]
+    constants = {"one": np.int64(1), "fixed": np.float32([1, 2])}
+    report = sofie_root.load(save(tmp_path / "m.onnx", nodes, outputs, constants)).check()
+    assert report.ok
+    assert [row.verdict for row in report.outputs] == ["ok (constant by construction)"] * 2 + ["ok"]
+    assert len(report.samples) == 3
+
+
+# -- who is off ------------------------------------------------------------------------------------
+
+
+def test_rounding_that_the_model_amplifies_is_no_fault(tmp_path: Path) -> None:
+    """sin(1e6 x): the last bit of x decides."""
+    nodes = [node("Mul", ["x", "large"], ["t"]), node("Sin", ["t"], ["y"])]
+    constants = {"large": np.float32(1e6)}
+    real = sofie_root.load(save(tmp_path / "m.onnx", nodes, [value("y", ["N", 3])], constants))
+
+    def other_rounding(inputs: Any) -> Any:
+        return {"y": np.sin(inputs["x"].astype(np.float64) * 1e6).astype(np.float32)}
+
+    report = check(Fake(real, other_rounding))  # type: ignore[arg-type]
+    assert report.ok
+    assert not report.outputs[0].agrees
+    assert report.outputs[0].verdict == "ok (rounding)"
+    assert "which the model amplifies" in str(report)
+    report = check(Fake(real, lambda inputs: {"y": np.sin(inputs["x"])}))  # type: ignore[arg-type]
+    assert not report.ok
+    assert report.outputs[0].ours is not None
+    assert report.outputs[0].ours > 100
+
+
+def test_who_is_off(tmp_path: Path) -> None:
+    real = sofie_root.load(dense(tmp_path / "m.onnx"))
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    y = np.tanh(x @ WEIGHTS)
+    report = real.check(inputs={"x": x}, outputs={"y": y + np.float32(0.01)})
+    (row,) = report.outputs
+    assert (row.ok, row.verdict) == (False, "TOO FAR")
+    assert row.ours is not None
+    assert row.theirs is not None
+    assert row.ours < 10
+    assert row.theirs > 1e4
+    assert "y: the generated code is right for the model as it was read, the given" in str(report)
+    fake = Fake(real, lambda inputs: {"y": y + np.float32(0.01), "sign": y > 0})
+    report = check(fake, inputs={"x": x}, outputs={"y": y, "sign": y <= 0})  # type: ignore[arg-type]
+    assert "y: the generated code is off" in str(report)
+    assert "sign: the generated code is right for the model as it was read" in str(report)
+
+
+def test_a_decision_by_the_last_bit_may_fall_either_way(tmp_path: Path) -> None:
+    """ArgMax of two sums of the same numbers in another order."""
+    nodes = [
+        node("ReduceSum", ["x", "axes"], ["a"]),
+        node("MatMul", ["x", "ones"], ["b"]),
+        node("Concat", ["a", "b"], ["c"], axis=1),
+        node("ArgMax", ["c"], ["y"], axis=1),
+    ]
+    constants = {"axes": np.int64([1]), "ones": np.ones((3, 1), np.float32)}
+    path = save(tmp_path / "m.onnx", nodes, [value("y", ["N", 1], np.int64)], constants)
+    real = sofie_root.load(path)
+    x = np.float32([[0.1, 0.2, 0.3], [0.3, 0.7, 0.1]])
+    one, other = np.int64([[0], [1]]), np.int64([[1], [0]])
+    fake = Fake(real, lambda inputs: {"y": one})
+    assert check(fake, inputs={"x": x}, outputs={"y": other}).outputs[0].is_rounding  # type: ignore[arg-type]
+
+
+# -- events ----------------------------------------------------------------------------------------
+
+
+def test_events_of_a_data_frame(root: Any, tmp_path: Path) -> None:
+    """Columns make inputs as in the event loop: a table of varying length, and a number."""
+    nodes = [
+        node("ReduceSum", ["x", "axes"], ["s"], keepdims=0),
+        node("Mul", ["s", "w"], ["p"]),
+        node("Sigmoid", ["p"], ["y"]),
+    ]
+    inputs = [value("x", ["N", "n", 2]), value("w", ["N", 2])]
+    constants = [tensor("axes", np.int64([1]))]
+    onnx.save(model(nodes, inputs, [value("y", ["N", 2])], constants), tmp_path / "m.onnx")
+    loaded = sofie_root.load(tmp_path / "m.onnx")
+    df = root.RDataFrame(30).Define("a", "ROOT::RVecF(1 + rdfentry_ % 4, 0.1 * rdfentry_)")
+    df = df.Define("b", "ROOT::RVecD(a.begin(), a.end()) - 1.0").Define("w", "0.5")
+    columns = {"x": ["a", "b"], "w": ["w", "w"]}
+    report = loaded.check(events=df, columns=columns, max_events=20)
+    assert report.ok
+    assert len(report.samples) == 20
+    assert [s["n"] for s in report.samples[:5]] == [1, 2, 3, 4, 1]
+    assert "20 events against ONNX Runtime" in str(report)
+    same = loaded.check(
+        events=df.Define("zero", "0 * a"), columns={"x": ["zero", "zero"], "w": ["w", "w"]}
+    )
+    assert [row.verdict for row in same.outputs] == ["NEVER CHANGES"]
+    with pytest.raises(SofieError, match="events= needs columns="):
+        loaded.check(events=df)
+    with pytest.raises(SofieError, match="no column 'z'"):
+        loaded.check(events=df, columns={"x": ["a", "z"], "w": ["w", "w"]})
+    short = df.Define("c", "ROOT::RVecF(2)")
+    with pytest.raises(SofieError, match=r"entry 0 in slot 0.*'c'.*equal lengths"):
+        loaded.check(events=short, columns={"x": ["a", "c"], "w": ["w", "w"]})

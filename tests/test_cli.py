@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import uproot
 from onnx_models import model, node, tensor, value
 from small_models import control_proto
 from test_zoo import ABSENT, ZOO
@@ -232,11 +233,49 @@ def test_check_with_stored_inputs(tagger: Path, capsys: pytest.CaptureFixture[st
     )
 
 
-def test_check_that_fails_has_exit_code_1(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", str(tagger), "--tolerance", "0"]) == 1
+def test_check_of_rounding(tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody rounds as somebody else does: that is no failure, however little is tolerated."""
+    out = prints(capsys, "check", tagger, "--tolerance", "0")
+    assert "ok (rounding)" in out
+    assert "both are right but for rounding" in out
+
+
+def test_check_that_proves_nothing_has_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [node("Mul", ["x", "zero"], ["y"])]
+    zero = tensor("zero", np.float32(0))
+    path = tmp_path / "m.onnx"
+    onnx.save(model(nodes, [value("x", ["N"])], [value("y", ["N"])], [zero]), path)
+    assert cli.main(["check", str(path)]) == 1
     out, err = capsys.readouterr()
-    assert "TOO FAR" in out, err
+    assert "NEVER CHANGES" in out, err
+    assert "give inputs as the model was trained on" in out
     assert err == ""
+
+
+def test_check_with_events(root: object, tagger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tagger.with_name("events.root")
+    rows = {name: RNG.standard_normal(40).astype(np.float32) for name in "abcd"}
+    with uproot.recreate(file) as output:
+        output.mktree("Events", dict.fromkeys(rows, "float32")).extend(rows)
+    events = ["--events", f"{file}:Events"]
+    out = prints(capsys, "check", tagger, *events, "--columns", "a,b,c,d", "--max-events", "25")
+    assert "tagger: 25 events against ONNX Runtime" in out
+    assert "ok" in out
+    out = prints(capsys, "check", tagger, *events, "--columns", "x=a,b,c,d")
+    assert "tagger: 40 events" in out
+    for arguments, words in (
+        ([*events], "belong together"),
+        (["--columns", "a"], "belong together"),
+        ([*events, "--columns", "a,b,c"], "takes 4 values; the columns give 3"),
+        ([*events, "--columns", "a,b,c,q"], "no column 'q'"),
+        ([*events, "--columns", "a", "--columns", "x=b"], "for all inputs or for none"),
+        (["--events", str(file), "--columns", "a"], "FILE.root:TREE"),
+        (["--events", f"{file}:Other", "--columns", "a"], "has no tree 'Other'"),
+        (["--events", "nothing.root:Events", "--columns", "a"], "is no file"),
+    ):
+        assert words in fails(capsys, "check", tagger, *arguments)
 
 
 def test_config(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ each of them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -322,7 +323,9 @@ def test_models_of_experiments_against_numpy(root: Any, name: str, dims: dict[st
     df, columns = zoo_frame(root, shapes)
     df = define(df, "y", model, columns)
     every = [c for listed in columns.values() for c in listed]
-    outputs = [f"y_{o}" for o in model.outputs] if len(model.outputs) > 1 else ["y"]
+    outputs = (
+        [re.sub(r"\W", "_", f"y_{o}") for o in model.outputs] if len(model.outputs) > 1 else ["y"]
+    )
     arrays = df.AsNumpy([*every, *outputs])
     session = model.session()
     for event in range(3):

@@ -73,7 +73,7 @@ def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is wha
     df = None if isinstance(df_or_nslots, int) else df_or_nslots
     if df is None and columns is not None:
         raise DataFrameError("to check columns, the data frame is needed, not a number of slots")
-    booking = _book(session, df, columns, output, layout, on_error)
+    booking = book(session, df, columns, output, layout, on_error)
     return _functor(session, df_or_nslots, booking)
 
 
@@ -107,7 +107,7 @@ def define(
         DataFrameError: see :func:`SofieFunctor`; or the name is taken.
     """
     session = model if isinstance(model, Session) else model.session()
-    booking = _book(session, df, columns, output, layout, on_error)
+    booking = book(session, df, columns, output, layout, on_error)
     is_one = len(booking.outputs) == 1
     made = [name] if is_one else _column_per_output(name, [t.name for t in session.outputs])
     for column in made:
@@ -126,7 +126,7 @@ def define(
     return df
 
 
-def _book(
+def book(
     session: Session,
     df: Any,
     columns: Columns | None,
@@ -177,13 +177,17 @@ def _functor(session: Session, df_or_nslots: Any, booking: Booking) -> Any:
     session.clone()  # its exception is readable if, say, the weights file is gone
     df = None if isinstance(df_or_nslots, int) else df_or_nslots
     slots = df_or_nslots if df is None else int(df.GetNSlots())
-    weights, labels = session.weights or "", _labels(booking)
-    functor = _functor_class(booking)(slots, weights, labels, _on_error(booking))
+    functor = make_functor(booking, slots, session.weights or "")
     if df is not None and booking.on_error != "raise":
         declare("#include <sofie/after_loop.hxx>")
         root = import_root()
         root.sofie.dataframe.warn_after_loop(root.RDF.AsRNode(df), functor)
     return functor
+
+
+def make_functor(booking: Booking, slots: int, weights: str = "") -> Any:
+    """The C++ functor of a booking, for so many slots."""
+    return _functor_class(booking)(slots, weights, _labels(booking), _on_error(booking))
 
 
 def _functor_class(booking: Booking) -> Any:

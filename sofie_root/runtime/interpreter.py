@@ -137,7 +137,7 @@ class Library:
 
     def _library_session(self) -> str:
         described = [
-            _describe_cpp(f"{kind}{k}", t, self.symbols)
+            describe_cpp(f"{kind}{k}", t, self.symbols)
             for kind, tensors in (("Input", self.inputs), ("Output", self.outputs))
             for k, t in enumerate(tensors)
         ]
@@ -547,7 +547,8 @@ def cpp_literal(text: str) -> str:
     return '"' + "".join(plain) + '"'
 
 
-def _describe_cpp(struct: str, tensor: TensorInfo, symbols: tuple[str, ...]) -> str:
+def describe_cpp(struct: str, tensor: TensorInfo, symbols: tuple[str, ...]) -> str:
+    """The class that describes a tensor in a Session (see ``sofie/runtime.hxx``)."""
     codes = [
         "INT64_MIN" if d == "?" else str(-1 - symbols.index(d)) if isinstance(d, str) else str(d)
         for d in tensor.shape
