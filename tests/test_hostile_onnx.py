@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import model, node, random, tensor, value
 
 from sofie_root.budget import NODE, Budget, stage
-from sofie_root.errors import BudgetError, ModelError, SofieError, UnsupportedError
+from sofie_root.errors import BudgetError, InputError, ModelError, SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto, parse
 from sofie_root.ir import OPERATORS, verify
 from sofie_root.lowering.interpret import evaluate
@@ -368,6 +368,43 @@ CONTRADICTIONS: dict[str, tuple[ModelProto, str]] = {
         ),
         "'c'.*1 starts and 2 ends",
     ),
+    "no such flag": (
+        model(
+            [node("CumSum", ["x", "w"], ["y"], name="c", reverse=2)], [X], ["y"], [tensor("w", 0)]
+        ),
+        r"'c'.*'reverse' is 2, must be one of 0, 1",
+    ),
+    "no such choice": (
+        model([node("Gelu", ["x"], ["y"], name="g", approximate="much")], [X], ["y"]),
+        "'g'.*'approximate' is 'much', must be one of 'none', 'tanh'",
+    ),
+    "too many zero points": (
+        model(
+            [node("ConvInteger", ["i", "k", "", "z"], ["y"], name="c")],
+            [value("i", (1, 1, 3), np.uint8)],
+            ["y"],
+            [tensor("k", np.ones((2, 1, 1), np.uint8)), tensor("z", np.ones(3, np.uint8))],
+        ),
+        "'c'.*one zero point per output channel",
+    ),
+    "mask without axes": (
+        model(
+            [node("DeformConv", ["a", "k", "o", "", "m"], ["y"], name="d")],
+            [value("a", (1, 1, 3, 3)), value("o", (1, 2, 3, 3)), value("m", (9,))],
+            ["y"],
+            [tensor("k", np.ones((1, 1, 1, 1), np.float32))],
+        ),
+        "'d'.*mask 4 axes",
+    ),
+    "infinite scales": (
+        model(
+            [node("Resize", ["a", "", "s"], ["y"], name="r")],
+            [value("a", (1, 1))],
+            ["y"],
+            [tensor("s", np.array([1, np.inf], np.float32))],
+        ),
+        "'r'.*not all positive numbers",
+    ),
     "many axes": (
         model(
             [node("Unsqueeze", ["x", "a"], ["y"], name="u")],
@@ -543,3 +580,36 @@ def test_a_product_of_a_repeated_scalar() -> None:
     repeated = Model(from_proto(model(nodes, [value("x", ("N", "n", 5))], ["y"], tensors)))
     assert "infer" in repeated.header().text
     assert repeated.example is not None
+
+
+def test_channels_that_do_not_divide_are_found_when_the_model_runs() -> None:
+    """They would be cut off in silence."""
+    move = node("DepthToSpace", ["x"], ["y"], blocksize=2, name="move")
+    graph = from_proto(model([move], [value("x", (1, "C", 1, 1))], ["y"]))
+    assert evaluate(graph, {"x": np.zeros((1, 8, 1, 1), np.float32)})["y"].shape == (1, 2, 2, 2)
+    with pytest.raises(InputError, match="'move': channels divide into blocks"):
+        evaluate(graph, {"x": np.zeros((1, 7, 1, 1), np.float32)})
+
+
+def test_many_parts_that_nobody_reads() -> None:
+    split = node("Split", ["x"], ["y"], num_outputs=2**62, name="split")
+    graph = from_proto(model([split], [value("x", (6, 4))], ["y"]))
+    assert graph.types["y"].shape == (1, 4)
+
+
+def test_a_shape_of_very_many_axes() -> None:
+    nodes = [node("ConstantOfShape", ["s"], ["y"], name="c")]
+    with pytest.raises(ModelError, match=r"'c'.*2147483648 elements"):
+        from_proto(model(nodes, [value("s", (2**31,), np.int64)], ["y"]))
+
+
+def test_reading_what_has_no_elements_is_an_error() -> None:
+    graph = from_proto(
+        model(
+            [node("Gather", ["x", "i"], ["y"])],
+            [value("x", ("N", 3)), value("i", (2,), np.int64)],
+            ["y"],
+        )
+    )
+    with pytest.raises(IndexError):
+        evaluate(graph, {"x": np.zeros((0, 3), np.float32), "i": np.zeros(2, np.int64)})

@@ -17,7 +17,7 @@ from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, Tensor
 
 import sofie_root.ops  # noqa: F401  (registers the operators)
 from sofie_root.budget import NODE, account, spend
-from sofie_root.errors import BudgetError, ModelError, Refusal, SofieError, UnsupportedError
+from sofie_root.errors import BudgetError, ModelError, Refusal, UnsupportedError
 from sofie_root.ir import (
     OPERATORS,
     Equality,
@@ -31,7 +31,7 @@ from sofie_root.ir import (
 )
 from sofie_root.ir.graph import MALFORMED
 from sofie_root.ir.types import MAX_KNOWN_VALUES
-from sofie_root.passes.fold import evaluate_node, known_array
+from sofie_root.passes.fold import UNCOMPUTABLE, evaluate_node, known_array
 
 from .onnx_control import import_control
 from .onnx_ml import ml_function
@@ -316,6 +316,8 @@ class Importer:
         except Refuse as reason:
             self.refuse(name, proto.op_type, str(reason))
             self.mark_unknown(outputs)
+        except MALFORMED as error:
+            raise ModelError(f"its attributes or inputs make no sense ({error})") from error
 
     def _attributes(self, proto: NodeProto, scope: Scope) -> dict[str, Any]:
         attributes: dict[str, Any] = {}
@@ -396,8 +398,8 @@ class Importer:
         try:
             with account().share(100):
                 results = evaluate_node(node, types, constants)
-        except (SofieError, IndexError, NotImplementedError):
-            return False  # it fails when it runs, if it runs
+        except UNCOMPUTABLE:
+            return False
         for name, array in results.items():
             self._constant(name, array)
         return True

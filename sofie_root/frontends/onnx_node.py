@@ -17,7 +17,34 @@ Schema: TypeAlias = Any
 
 NEWEST_OPSET = int(defs.onnx_opset_version())
 
-_REQUIRED: Any = defs.OpSchema.FormalParameterOption.Single
+_OPTIONAL: Any = defs.OpSchema.FormalParameterOption.Optional
+
+
+FLAGS: dict[str, tuple[int, int]] = dict.fromkeys(
+    (
+        "align_corners", "antialias", "ceil_mode", "center_point_box", "count_include_pad",
+        "exclude_outside", "exclusive", "fmod", "input_forget", "inverse", "is_causal", "keepdims",
+        "largest", "layout", "linear_before_reset", "noop_with_empty_axes", "onesided",
+        "return_mask", "reverse", "select_last_index", "sorted", "storage_order", "transA", "transB",
+        "upper",
+    ),
+    (0, 1),
+)  # fmt: skip
+"""Attributes that say yes or no, in whatever operator."""
+
+CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("BitShift", "direction"): ("LEFT", "RIGHT"),
+    ("DepthToSpace", "mode"): ("DCR", "CRD"),
+    ("SpaceToDepth", "mode"): ("DCR", "CRD"),
+    ("Gelu", "approximate"): ("none", "tanh"),
+    **{
+        (kind, "auto_pad"): ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "")
+        for kind in (
+            "AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"
+        )
+    },
+}  # fmt: skip
+"""Attributes that choose by name; those of other operators are checked where they are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +164,9 @@ def check_form(node: RawNode) -> None:
             f"has {given} inputs, {node.op_type}-{schema.since_version} takes "
             f"{schema.min_input} to {schema.max_input}; export the model again"
         )
-    for position, formal in enumerate(schema.inputs[:given]):
-        if node.inputs[position] is None and formal.option == _REQUIRED:
+    for position, name in enumerate(node.inputs[:given]):
+        formal = schema.inputs[min(position, len(schema.inputs) - 1)]
+        if name is None and formal.option != _OPTIONAL:
             raise ModelError(f"lacks its input {position} ({formal.name}); export the model again")
     if len(node.outputs) > schema.max_output:
         raise ModelError(f"has {len(node.outputs)} outputs, the operator has {schema.max_output}")
@@ -153,6 +181,10 @@ def check_form(node: RawNode) -> None:
                 f"attribute {name!r} has the wrong type, {declared.type.name.lower()} was "
                 "expected; export the model again"
             )
+        choices = FLAGS.get(name) or CHOICES.get((node.op_type, name))
+        if choices is not None and not node.domain and value not in choices:
+            listed = ", ".join(repr(c) for c in choices)
+            raise ModelError(f"attribute {name!r} is {value!r}, must be one of {listed}")
     missing = [n for n, a in schema.attributes.items() if a.required and n not in node.attributes]
     if missing:
         raise ModelError(f"lacks the required attribute {missing[0]!r}; export the model again")

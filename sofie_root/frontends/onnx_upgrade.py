@@ -264,6 +264,8 @@ def _constant_scales(node: RawNode, emitter: Emitter) -> RawNode:
     scales = None if name is None else emitter.value(name)
     if scales is None:
         return node
+    if scales.ndim != 1:
+        raise ModelError(f"its scales have {scales.ndim} axes, not 1")
     return node.with_input(2, None).with_attributes(scales=tuple(float(s) for s in scales))
 
 

@@ -393,6 +393,7 @@ class Grid:
             slices, axes = window
             return _spread(array[slices], axes, len(self.axes))
         if array.size == 0:  # only a guard that never holds may read it
+            self._demand(np.zeros((), bool), f"{load.buffer} has no elements to be read")
             return np.zeros((1,) * len(self.axes), array.dtype)
         where = self.positions(load.buffer, array.shape, load.index)
         shape = np.broadcast_shapes(*(np.shape(w) for w in where))

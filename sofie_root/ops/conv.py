@@ -142,6 +142,12 @@ class ConvInteger(Convolution):
                 raise ShapeError(f"operands must be int8 or uint8, not {operand.dtype}")
             if zero is not None and zero.dtype is not operand.dtype:
                 raise ShapeError(f"zero point is {zero.dtype}, its operand {operand.dtype}")
+        if x_zero_point is not None and x_zero_point.numel != 1:
+            raise ShapeError(f"the input has one zero point, not {x_zero_point}")
+        if w_zero_point is not None and w_zero_point.numel != 1:
+            if w_zero_point.rank != 1:
+                raise ShapeError(f"zero points of the weights must have 1 axis: {w_zero_point}")
+            require_equal(w_zero_point.shape[0], w.shape[0], "one zero point per output channel")
         return TensorType(DType.INT32, self.shape(x.shape, w.shape))
 
     def lower(
@@ -196,6 +202,10 @@ class ConvTranspose(Op):
             require_at_most(1, n, "the input must not be empty")
         upper = self.auto_pad == "SAME_UPPER"
         if self.output_shape:
+            if len(self.output_shape) not in (len(spatial), len(x)):
+                raise ShapeError(
+                    f"output_shape {self.output_shape} does not fit {len(spatial)} axes"
+                )
             out: Shape = tuple(self.output_shape[-len(spatial) :])
             totals = [_known(size) - int(o) for size, o in zip(whole, out, strict=True)]  # type: ignore[arg-type]
         elif self.auto_pad.startswith("SAME"):

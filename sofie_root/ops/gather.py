@@ -128,7 +128,7 @@ class GatherND(Op):
         """The last axis of the indices is replaced by what is left of the data."""
         require_index_type(indices)
         length = self._length(indices.shape)
-        if not self.batch_dims < indices.rank:
+        if not 0 <= self.batch_dims < indices.rank:
             raise ShapeError(f"batch_dims {self.batch_dims} is not below the rank of indices")
         if self.batch_dims + length > data.rank:
             raise ShapeError(f"index vectors of {length} do not fit {data}")

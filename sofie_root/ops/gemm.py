@@ -186,10 +186,17 @@ def _row_zeros(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor | None:
 def _check_zero_point(operand: TensorType, zero: TensorType, axis: int) -> None:
     if zero.dtype is not operand.dtype:
         raise ShapeError(f"zero point is {zero.dtype}, its operand {operand.dtype}")
-    if zero.rank == 1 and zero.shape != (1,):
-        require_equal(zero.shape[0], operand.shape[axis], "one zero point per row or column")
-    elif zero.rank > 1:
-        require_broadcastable(zero.shape, operand.shape, "zero point")
+    require_along(operand, zero, axis)
+
+
+def require_along(operand: TensorType, parameter: TensorType, axis: int) -> None:
+    """Checks a scale or zero point: one for all, a vector along an axis, or one that broadcasts."""
+    if parameter.rank == 1 and parameter.shape != (1,):
+        if operand.rank < -axis:
+            raise ShapeError(f"{parameter} has no axis of {operand} to go along")
+        require_equal(parameter.shape[0], operand.shape[axis], "one parameter per row or column")
+    elif parameter.rank > 1:
+        require_broadcastable(parameter.shape, operand.shape, "scale or zero point")
 
 
 def without_zero_point(b: Builder, x: Tensor, zero: Tensor | None, axis: int) -> Tensor:

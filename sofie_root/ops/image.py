@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce as fold
@@ -163,9 +164,12 @@ class Resize(Op):
     scales: tuple[float, ...] = ()
 
     def _axes(self, rank: int) -> tuple[int, ...]:
-        return (
-            tuple(range(rank)) if self.axes is None else tuple(as_axis(a, rank) for a in self.axes)
-        )
+        if self.axes is None:
+            return tuple(range(rank))
+        found = tuple(as_axis(a, rank) for a in self.axes)
+        if len(set(found)) < len(found):
+            raise ShapeError(f"axes {self.axes} name an axis twice")
+        return found
 
     @property
     def _crops(self) -> bool:
@@ -196,6 +200,8 @@ class Resize(Op):
         given += [len(self.scales)] if self.scales else []
         if len(given) != 1:
             raise ShapeError("needs either scales or sizes")
+        if not all(0 < s < math.inf for s in self.scales):
+            raise ShapeError(f"scales {self.scales} are not all positive numbers")
         require_equal(given[0], count, "one scale or size for each axis")
 
     def infer(

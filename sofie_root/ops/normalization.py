@@ -160,8 +160,12 @@ class GroupNormalization(Op):
         if x.rank < 2:
             raise ShapeError(f"needs at least 2 axes, not {x.rank}")
         _require_per_channel(x, scale, bias)
+        if self.num_groups < 1:
+            raise ShapeError(f"num_groups is {self.num_groups}, must be positive")
         if isinstance(x.shape[1], int) and x.shape[1] % self.num_groups:
             raise ShapeError(f"{x.shape[1]} channels do not divide into {self.num_groups} groups")
+        whole = floordiv(x.shape[1], self.num_groups) * self.num_groups
+        require_equal(whole, x.shape[1], "channels divide into groups")
         return TensorType(x.dtype, x.shape)
 
     def lower(self, b: Builder, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

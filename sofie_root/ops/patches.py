@@ -141,6 +141,12 @@ class DeformConv(Op):
         require_dtype(x, FLOATS)
         if x.rank != 4 or w.rank != 4 or offset.rank != 4:
             raise Refuse("other than two spatial axes")
+        for t, rank in ((bias, 1), (mask, 4)):
+            if t is not None and t.rank != rank:
+                raise ShapeError(f"bias has 1 axis and mask 4 axes, not {t}")
+        for t in (offset, mask):
+            if t is not None:
+                require_equal(t.shape[0], x.shape[0], "offsets and masks of every image")
         kernel = w.shape[2:]
         if self.kernel_shape is not None:
             if len(self.kernel_shape) != 2:

@@ -187,6 +187,12 @@ class GlobalLpPool(GlobalPool):
 
     p: int = 2
 
+    def infer(self, x: TensorType) -> TensorType:
+        """``[N, C, 1, ...]``."""
+        if self.p < 1:
+            raise ShapeError(f"p is {self.p}, must be positive")
+        return GlobalPool.infer(self, x)
+
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """A sum of powers, and its root."""
         if self.p == 1:

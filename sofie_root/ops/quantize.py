@@ -25,7 +25,7 @@ from sofie_root.program.expr import Expr, call, cast, constant
 
 from .checks import FLOATS, as_axis, as_dtype, require_dtype
 from .conv import Convolution
-from .gemm import integer_matmul, matmul_shape
+from .gemm import integer_matmul, matmul_shape, require_along
 
 QUANTISED = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16})
 BYTES = frozenset({DType.INT8, DType.UINT8})
@@ -91,6 +91,8 @@ class QuantizeLinear(Op):
         require_dtype(x, FLOATS | {DType.INT32})
         require_dtype(scale, FLOATS)
         axis = _axis(self.axis, x.rank)
+        if self.block_size < 0:
+            raise ShapeError(f"block_size is {self.block_size}, must not be negative")
         _check_parameter(scale, x.shape, axis, self.block_size, "scale")
         _check_parameter(zero_point, x.shape, axis, self.block_size, "zero_point")
         dtype = DType.UINT8
@@ -132,6 +134,8 @@ class DequantizeLinear(Op):
         if zero_point is not None and zero_point.dtype is not x.dtype:
             raise ShapeError(f"zero_point is {zero_point.dtype}, x is {x.dtype}")
         axis = _axis(self.axis, x.rank)
+        if self.block_size < 0:
+            raise ShapeError(f"block_size is {self.block_size}, must not be negative")
         _check_parameter(scale, x.shape, axis, self.block_size, "scale")
         _check_parameter(zero_point, x.shape, axis, self.block_size, "zero_point")
         dtype = as_dtype(self.output_dtype) if self.output_dtype else scale.dtype
@@ -195,6 +199,9 @@ class QLinearMatMul(Op):
         _check_operand(x, x_scale, x_zero, "a")
         _check_operand(y, y_scale, y_zero, "b")
         _check_result(scale, zero)
+        for operand, axis, parameters in ((x, -2, (x_scale, x_zero)), (y, -1, (y_scale, y_zero))):
+            for parameter in parameters:
+                require_along(operand, parameter, axis)
         return TensorType(zero.dtype, matmul_shape(x.shape, y.shape))
 
     def lower(self, b: Builder, *inputs: Tensor) -> Tensor:

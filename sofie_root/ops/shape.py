@@ -28,6 +28,7 @@ from sofie_root.ir import (
     runtime_size,
 )
 from sofie_root.ir.dim import ceildiv, floordiv, maximum, minimum, mod, product
+from sofie_root.ir.types import MAX_KNOWN_VALUES
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor, broadcast_index
 from sofie_root.program.expr import Expr, call
@@ -47,6 +48,8 @@ def static_length(x: TensorType, what: str) -> int:
     length = x.numel
     if not isinstance(length, int):
         raise Refuse(f"the length of {what} is not known")
+    if length > MAX_KNOWN_VALUES:
+        raise ShapeError(f"{what} has {length} elements, at most {MAX_KNOWN_VALUES} make sense")
     return length
 
 
@@ -374,9 +377,12 @@ class Split(Op):
                 whole = whole + size
             require_equal(whole, total, "split sizes add up to the axis")
             return sizes
-        parts = self.num_outputs or count
+        parts = count if self.num_outputs is None else self.num_outputs
+        if parts < 1:
+            raise ShapeError(f"splits into {parts} parts")
         each = ceildiv(total, parts)
-        return tuple(maximum(0, minimum(each, total - each * k)) for k in range(parts))
+        read = min(parts, count)  # a file may name more parts than it reads
+        return tuple(maximum(0, minimum(each, total - each * k)) for k in range(read))
 
     def infer(self, x: TensorType, split: TensorType | None = None) -> tuple[TensorType, ...]:
         """One type for each part."""
@@ -424,6 +430,8 @@ class _BlockMove(Op):
     def _check(self, x: TensorType) -> None:
         if x.rank != 4:
             raise ShapeError(f"needs 4 axes, not {x.rank}")
+        if self.blocksize < 1:
+            raise ShapeError(f"blocksize is {self.blocksize}, must be positive")
 
 
 @operator("DepthToSpace", since=28)
@@ -438,6 +446,7 @@ class DepthToSpace(_BlockMove):
         s = self.blocksize
         if isinstance(c, int) and c % (s * s):
             raise ShapeError(f"{c} channels do not divide into blocks of {s} x {s}")
+        require_equal(floordiv(c, s * s) * (s * s), c, "channels divide into blocks")
         return TensorType(x.dtype, (n, floordiv(c, s * s), h * s, w * s))
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
@@ -465,6 +474,7 @@ class SpaceToDepth(_BlockMove):
         for d in (h, w):
             if isinstance(d, int) and d % s:
                 raise ShapeError(f"{d} pixels do not divide into blocks of {s}")
+            require_equal(floordiv(d, s) * s, d, "pixels divide into blocks")
         return TensorType(x.dtype, (n, c * (s * s), floordiv(h, s), floordiv(w, s)))
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:

@@ -22,6 +22,9 @@ SMALL = 1 << 20
 GROWTH = 8
 """Larger results are folded if they are at most so many times larger than their inputs."""
 
+UNCOMPUTABLE = (SofieError, ArithmeticError, LookupError, NotImplementedError, ValueError)
+"""What NumPy raises for constants that make no sense: the node fails when it runs, if it runs."""
+
 REPEATING = frozenset({"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Range", "Tile"})
 """Operators that only repeat data: folding a large result would store it for nothing."""
 
@@ -86,7 +89,7 @@ def fold_constants(graph: Graph) -> PassResult:
             except BudgetError as error:
                 account().given_up.add(node.name)
                 reason = f"costs too much to be computed in advance: {error.message}"
-            except (SofieError, IndexError, NotImplementedError) as error:
+            except UNCOMPUTABLE as error:
                 reason = f"cannot be computed now: {error}"
         if reason is not None:
             sweep.refuse(node, reason)
