@@ -10,9 +10,11 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fast_math_models
 import numpy as np
 import pytest
 from compiled import Compiled
@@ -197,3 +199,27 @@ def test_a_root_file_runs_like_the_original(tmp_path: Path) -> None:
     entry = next(e for e in QUICK if e.name == "synth_rnnip_bilstm_gru")
     path = load(entry.path).save(tmp_path / "stored.root")
     assert_agrees(entry, Compiled([load(path)], tmp_path, weights="dat"), 0)
+
+
+FAST = ["cms_deepflavourv04_12x_training", "cms_hlt_particlenetak4_v01", "exatrkx_gnn"]
+"""Networks with many exponentials, divisions and maxima."""
+
+
+def fast_jobs(folder: Path) -> list[fast_math_models.Job]:
+    """The stored inputs of a network, each for a Session of its own."""
+    entry = Entry(folder, json.loads((folder / "meta.json").read_text()))
+    network = load(entry.path)
+    return [(network, inputs) for inputs, _ in entry.sets()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [(), ("-mavx2", "-mfma"), ("-march=x86-64-v4",)])
+@pytest.mark.parametrize("name", FAST)
+def test_fast_math(name: str, build: tuple[str, ...], tmp_path: Path) -> None:
+    (entry,) = [e for e in NETWORKS if e.name == name]
+    jobs = partial(fast_jobs, entry.folder)
+    results = fast_math_models.run("g++", ("-Ofast", *build), tmp_path, jobs, "dat")
+    for found, (_, expected) in zip(results, entry.sets(), strict=True):
+        assert not isinstance(found, str), found
+        for port, want in expected.items():
+            assert difference(found[port], want) <= entry.tolerance

@@ -508,9 +508,10 @@ def _neutral(kind: str, dtype: DType) -> str:
         return literal(0, dtype)
     if kind == "prod":
         return literal(1, dtype)
-    limits = f"std::numeric_limits<{dtype.cpp}>"
     if dtype.is_float:
-        return f"-{limits}::infinity()" if kind == "max" else f"{limits}::infinity()"
+        infinity = f"sofie::infinity<{dtype.compute.cpp}>()"
+        return f"-{infinity}" if kind == "max" else infinity
+    limits = f"std::numeric_limits<{dtype.cpp}>"
     return f"{limits}::lowest()" if kind == "max" else f"{limits}::max()"
 
 

@@ -29,7 +29,7 @@ from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, R
 
 from .literals import literal, number
 
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+INFIX = {"add": "+", "sub": "-", "mul": "*", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
          "eq": "==", "ne": "!="}  # fmt: skip
 INTEGER_FUNCTIONS = frozenset(("add", "sub", "mul", "div", "neg"))
 
@@ -161,6 +161,8 @@ def expression(e: Expr, scope: Scope) -> str:
         return f"sofie::{e.function}({', '.join(args)})"
     if e.function == "neg":
         return f"(-{args[0]})"
+    if e.function == "div":
+        return f"sofie::divide({', '.join(args)})"
     if e.function in INFIX:
         return f"({args[0]} {INFIX[e.function]} {args[1]})"
     return f"sofie::{e.function}({', '.join(args)})"

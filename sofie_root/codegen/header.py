@@ -23,6 +23,9 @@ from .session import Shared, Struct
 
 WeightsKind = Literal["dat", "root", "embedded"]
 
+REFUSALS = 3
+"""So many nodes are named where a header refuses to be compiled with ``-ffinite-math-only``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -125,6 +128,7 @@ class _Writer:
             prelude += [f"#include <sofie/{SPAN}>", *_user_includes(users), ""]
         guard, tag = f"{self.namespace}_HXX", f"0x{model_hash[:6].hex()}"
         lines = [*self._first_lines(), f"#ifndef {guard}", f"#define {guard} {tag}", ""]
+        lines += self._refusal()
         lines += [*self._includes(), *prelude]
         lines += [f"namespace {self.namespace} {{", "", *alias, ""]
         for members, name in self.shared.traits.items():
@@ -157,6 +161,21 @@ class _Writer:
                 else "."
             ),
         ]
+
+    def _refusal(self) -> list[str]:
+        """What stops a compilation that would be silently wrong."""
+        found = _needs_infinity(self.schedule)
+        if not found:
+            return []
+        shown = [f"{name} {reason}" for name, reason in list(found.items())[:REFUSALS]]
+        if len(found) > REFUSALS:
+            shown.append(f"{len(found) - REFUSALS} more")
+        why = string_literal(
+            f"{self.namespace} needs NaN and infinity ({'; '.join(shown)}): "
+            "add -fno-finite-math-only behind -ffast-math or -Ofast"
+        )
+        test = "#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__"
+        return [test, f"#error {why}", "#endif", ""]
 
     def _includes(self) -> list[str]:
         names = ["algorithm", "array", "cstddef", "cstdint", "limits", "memory", "stdexcept", "string",
@@ -199,6 +218,15 @@ class _Writer:
                   for k, t in enumerate(inits)]  # fmt: skip
         lines += ["};"]
         return lines
+
+
+def _needs_infinity(schedule: Schedule) -> dict[str, str]:
+    """Why nodes need NaN or infinity, by their names; those in bodies of control flow too."""
+    found = dict(schedule.needs_infinity)
+    for bodies in schedule.bodies.values():
+        for body in bodies:
+            found |= _needs_infinity(body)
+    return found
 
 
 def _checked(namespace: str | None) -> str | None:

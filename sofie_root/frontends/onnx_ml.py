@@ -148,7 +148,7 @@ def _transformed(body: Body, scores: str, compute: DType, transform: str) -> str
         return body.op("Softmax", scores, axis=-1)
     if transform == "SOFTMAX_ZERO":  # those that are zero stay zero
         zero = body.constant(np.zeros((), compute.numpy))
-        least = body.constant(np.array(-np.inf, compute.numpy))
+        least = body.constant(np.array(np.finfo(compute.numpy).min, compute.numpy))
         empty = body.op("Equal", scores, zero)
         return body.op(
             "Where", empty, zero, body.op("Softmax", body.op("Where", empty, least, scores))

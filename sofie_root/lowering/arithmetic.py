@@ -30,6 +30,8 @@ SMALL = 4
 """A reduction over so few elements is written out: it then is pointwise, fuses, and needs no lanes."""
 SMALL_COST = 40
 """Largest cost of a reduction that is written out."""
+LIMITS = {"max": -math.inf, "min": math.inf}
+"""What changes nothing: exporters write them where a Clip has one limit."""
 LEAST = 1e-20
 """A square root of more than this has a reciprocal that is an ordinary number."""
 
@@ -113,6 +115,10 @@ def _simpler(e: Call) -> Expr:
     known = _known(e)
     if known is not None:
         return known
+    if e.function in LIMITS and e.dtype.is_float:
+        for a, b in (e.args, e.args[::-1]):
+            if isinstance(b, Const) and float(b.value) == LIMITS[e.function]:
+                return a
     if e.function == "div" and e.dtype is DType.FLOAT:
         a, b = e.args
         if isinstance(b, Const) and b.value and abs(math.frexp(float(b.value))[0]) == 0.5:

@@ -25,6 +25,7 @@ from sofie_root.program.uses import reads, writes
 from .arithmetic import simplify_arithmetic, unroll_reductions
 from .attention import fuse_attention
 from .epilogue import fuse_epilogues
+from .finite import name_nodes, needs_infinity
 from .hoist import hoist_indices
 from .inline import Decisions, compose_views, inline, remove_dead
 from .linear import move_linear_maps
@@ -49,6 +50,7 @@ class Schedule:
         scratch: buffer names of the workspaces of each kernel, by index of its step.
         decisions: what was fused and what was refused with the reason.
         bodies: the scheduled bodies of each branch and repetition, by its name.
+        needs_infinity: why nodes need NaN or infinity, by their names.
     """
 
     program: Program
@@ -58,6 +60,7 @@ class Schedule:
     scratch: dict[int, list[str]]
     decisions: Decisions
     bodies: dict[str, tuple[Schedule, ...]] = field(default_factory=dict)
+    needs_infinity: dict[str, str] = field(default_factory=dict)
 
     @property
     def weight_bytes(self) -> int:
@@ -159,6 +162,7 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     """
     program = lower(graph, choice)
     decisions = Decisions()
+    infinite = needs_infinity(program)
     for stage in STAGES:
         stage(program, decisions)
     steps = build(program, decisions)
@@ -176,6 +180,7 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
             for step in steps
             if isinstance(step, Branch | Repeat)
         },
+        name_nodes(infinite, needs_infinity(program)),
     )
 
 

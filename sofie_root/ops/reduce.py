@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, DType, Op, Shape, TensorType, operator, runtime_size
 from sofie_root.ir.dim import maximum, minimum, product
@@ -287,8 +289,9 @@ class ReduceLogSumExp(Reduce):
 
 
 def _finite(b: Builder, x: Tensor) -> Tensor:
-    """``x`` with infinite elements replaced by zero."""
-    return b.loop(x.shape, lambda *i: expr.select(call("isinf", x[i], dtype=DType.BOOL), 0, x[i]))
+    """``x`` with infinite elements replaced by the largest and smallest numbers."""
+    largest = float(np.finfo(x.dtype.compute.numpy).max)
+    return b.loop(x.shape, lambda *i: call("max", call("min", x[i], largest), -largest))
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,10 +114,11 @@ SOFIE_INLINE inline void query_blocks(std::size_t m, const F& body, std::size_t 
 // Scores of one row become exponentials in place; returns their sum. The row is padded to whole vectors.
 template <class N, class F>
 SOFIE_INLINE inline float exponentials(N n, float* row, const F& score) {
-  f32v top = broadcast(-kInf);
+  const float least = -infinity<float>();
+  f32v top = broadcast(least);
   map(n, [&](auto j) SOFIE_INLINE {
     f32v x = broadcast(score(load(row, Full{j.i}), j));
-    if constexpr (std::is_same<decltype(j), Partial>::value) x = select(valid_lanes(j), x, -kInf);
+    if constexpr (std::is_same<decltype(j), Partial>::value) x = select(valid_lanes(j), x, least);
     store(row, Full{j.i}, x);
     top = raw_max(top, x);  // a NaN may get lost here, but its exponential makes the sum NaN
   });
@@ -186,7 +187,7 @@ void attention(B0 b0, B1 b1, M m, N n, K k, D d, const float* q, std::size_t q_s
         product(keys, scores, ld_scores, values, width, sums, ld_sums);
         for (std::size_t r = done; r < rows; ++r) {
           // Without keys the sum of nothing is 0, as it is in a product without steps.
-          const float factor = keys == 0 ? 0.f : 1.f / totals[r];
+          const float factor = keys == 0 ? 0.f : divide(1.f, totals[r]);
           float* row = z + (i + r) * o_sm;
           map(d, [&](auto j) SOFIE_INLINE {
             const f32v value = load(sums + r * ld_sums, Full{j.i}) * factor;

@@ -144,7 +144,7 @@ struct Target {
   float* c;
   std::size_t ldc, columns;
   const float* bias = nullptr;  // none
-  float least = -std::numeric_limits<float>::infinity();
+  float least = -infinity<float>();
 };
 
 // The sums of R rows and a strip in registers.

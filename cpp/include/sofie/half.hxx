@@ -58,21 +58,20 @@ struct float16 {
     bits = static_cast<std::uint16_t>(sign | h);
   }
   operator float() const {
-    const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
-    std::uint32_t u = static_cast<std::uint32_t>(bits & 0x7fffu) << 13;
+    const std::uint32_t magnitude = bits & 0x7fffu;
+    // A subnormal counts steps of 2^-24. (Moving its exponent as that of the others would make a subnormal
+    // float on the way, which a program that is linked with -ffast-math takes for 0.)
+    const float steps = static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-24f;
+    std::uint32_t subnormal;
+    std::memcpy(&subnormal, &steps, sizeof steps);
+    const std::uint32_t moved = (magnitude << 13) + ((magnitude < 0x7c00u ? 112u : 224u) << 23);
+    // Chosen without a branch, so that loops become vectors.
+    const std::uint32_t small = 0u - static_cast<std::uint32_t>(magnitude < 0x400u);
+    std::uint32_t u = (subnormal & small) | (moved & ~small);
+    u |= static_cast<std::uint32_t>(bits & 0x8000u) << 16;
     float x;
-    if ((bits & 0x7c00u) == 0x7c00u) {
-      u |= 0x7f800000u;  // infinity or NaN
-      u |= sign;
-      std::memcpy(&x, &u, sizeof x);
-      return x;
-    }
     std::memcpy(&x, &u, sizeof x);
-    const std::uint32_t scale_bits = 0x77800000u;  // 2^112 moves the exponent, subnormals included
-    float scale;
-    std::memcpy(&scale, &scale_bits, sizeof scale);
-    x *= scale;
-    return sign ? -x : x;
+    return x;
   }
 };
 

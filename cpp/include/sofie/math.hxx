@@ -57,8 +57,6 @@ SOFIE_INLINE inline bool any(i32v m) {
   return a != 0;
 #endif
 }
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 }  // namespace detail
 
 // ---------------------------------------------------------------------------------------------------------
@@ -124,7 +122,7 @@ SOFIE_INLINE inline f32v round(f32v x) {
   return (f32v)_mm256_round_ps((__m256)x, 0x08);
 #else
   // Adding 2^23 leaves no bits for a fraction.
-  const f32v a = abs(x), r = copysign((a + 8388608.f) - 8388608.f, x);
+  const f32v a = abs(x), r = copysign(detail::opaque(a + 8388608.f) - 8388608.f, x);
   return (a < 8388608.f) ? r : x;
 #endif
 }
@@ -170,10 +168,26 @@ SOFIE_INLINE inline detail::Integer<T> ceil(T x) {
 }
 
 /// Correctly rounded by IEEE 754.
-SOFIE_INLINE inline float sqrt(float x) { return std::sqrt(x); }
+SOFIE_INLINE inline float sqrt(float x) {
+#if defined(SOFIE_SPELL_DIVISION) && defined(__AVX__)
+  asm("vsqrtss %0, %0, %0" : "+" SOFIE_FLOAT_REGISTER(x));
+  return x;
+#elif defined(SOFIE_SPELL_DIVISION)
+  asm("sqrtss %0, %0" : "+x"(x));
+  return x;
+#else
+  return std::sqrt(x);
+#endif
+}
 SOFIE_INLINE inline double sqrt(double x) { return std::sqrt(x); }
 SOFIE_INLINE inline f32v sqrt(f32v x) {
-#if defined(SOFIE_ISA_AVX512)
+#if defined(SOFIE_SPELL_DIVISION) && defined(__AVX__)
+  asm("vsqrtps %0, %0" : "+" SOFIE_FLOAT_REGISTER(x));
+  return x;
+#elif defined(SOFIE_SPELL_DIVISION)
+  asm("sqrtps %0, %0" : "+x"(x));
+  return x;
+#elif defined(SOFIE_ISA_AVX512)
   return (f32v)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
 #elif defined(SOFIE_ISA_AVX2)
   return (f32v)_mm256_sqrt_ps((__m256)x);
@@ -185,11 +199,11 @@ SOFIE_INLINE inline f32v sqrt(f32v x) {
 }
 template <class V>
 SOFIE_INLINE inline V rsqrt(V x) {
-  return 1.f / sqrt(x);
+  return divide(V{} + 1.f, sqrt(x));
 }
 template <class V>
 SOFIE_INLINE inline V reciprocal(V x) {
-  return 1.f / x;
+  return divide(V{} + 1.f, x);
 }
 template <class V>
 SOFIE_INLINE inline V relu(V x) {
@@ -219,7 +233,7 @@ SOFIE_INLINE inline V scale(V p, V n, U bits) {
     static_cast<void>(n);
     const auto half = as_signed(bits) >> 1;
     const U lower = (U)half, upper = bits - lower;
-    return p * from_bits((lower + 127u) << 23) * from_bits((upper + 127u) << 23);
+    return opaque(p * from_bits((lower + 127u) << 23)) * from_bits((upper + 127u) << 23);
   }
 }
 
@@ -229,10 +243,10 @@ SOFIE_INLINE inline V scale(V p, V n, U bits) {
 template <class V>
 SOFIE_INLINE inline V split_exp(V x, V& n, decltype(to_bits(V{}))& bits) {
   constexpr float kMagic = 12582912.f;
-  const V t = fma(x, 1.44269504f, kMagic);
-  n = t - kMagic;
+  const V t = opaque(fma(x, 1.44269504f, kMagic));
+  n = opaque(t - kMagic);
   bits = to_bits(t) - 0x4b400000u;
-  return fma(n, 2.12194440e-4f, fma(n, -0.693359375f, x));
+  return fma(n, 2.12194440e-4f, opaque(fma(n, -0.693359375f, x)));
 }
 
 // (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2.
@@ -272,7 +286,7 @@ SOFIE_INLINE inline V exp_below(V x) {
   V n;
   decltype(to_bits(x)) bits;
   const V r = split_exp(at_least(x, -104.f), n, bits);
-  return scale(fma(r * r, exp_tail(r), r) + 1.f, n, bits);
+  return scale(opaque(fma(r * r, exp_tail(r), r)) + 1.f, n, bits);
 }
 // (e^x - 1) / 2 for -18 <= x <= 89; the half so that e^x may be larger than the largest float.
 template <class V>
@@ -282,7 +296,7 @@ SOFIE_INLINE inline V half_expm1(V x) {
   const V r = split_exp(x, n, bits);
   const V p = fma(r * r, exp_tail(r), r);
   const V half = from_bits((bits + 126u) << 23);
-  return fma(half, p, half - 0.5f);
+  return fma(half, p, opaque(half - 0.5f));
 }
 }  // namespace detail
 
@@ -298,10 +312,10 @@ template <class V>
 SOFIE_INLINE inline detail::Lane<V> exp2(V x) {
   constexpr float kMagic = 12582912.f;
   const V c = detail::clamp(x, -150.f, 129.f);
-  const V t = c + kMagic, n = t - kMagic;
+  const V t = detail::opaque(c + kMagic), n = detail::opaque(t - kMagic);
   const V f = c - n, r = f * 0.693147182f;
   // ln 2 rounded to float is wrong by 1.9e-9 of itself, far below half a unit of 1 + r.
-  return detail::scale(fma(r * r, detail::exp_tail(r), r) + 1.f, n, to_bits(t) - 0x4b400000u);
+  return detail::scale(detail::opaque(fma(r * r, detail::exp_tail(r), r)) + 1.f, n, to_bits(t) - 0x4b400000u);
 }
 SOFIE_INLINE inline double exp2(double x) { return std::exp2(x); }
 
@@ -333,17 +347,18 @@ SOFIE_INLINE inline detail::Lane<V> log(V x) {
   V r = fma(e, -2.12194440e-4f, s * f * q);
   r = fma(s, -0.5f, r);
   r = fma(e, 0.693359375f, f + r);
-  r = select(x == 0.f, -detail::kInf, select(x < 0.f, detail::kNaN, r));
-  return select(x < detail::kInf, r, x);  // +inf and NaN are their own logarithms
+  const float inf = infinity<float>();
+  r = select(x == 0.f, -inf, select(x < 0.f, quiet_nan<float>(), r));
+  return select(x < inf, r, x);  // +inf and NaN are their own logarithms
 }
 SOFIE_INLINE inline double log(double x) { return std::log(x); }
 
 /// log(1 + x), accurate near 0. Error below 1.44 ulp. W. Kahan's correction for the rounding of 1 + x.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> log1p(V x) {
-  const V u = x + 1.f, l = log(u);
-  const V c = select(x > 1.f, 1.f - (u - x), x - (u - 1.f));
-  return select(logical_and(u > 0.f, u < detail::kInf), l + c / u, l);
+  const V u = detail::opaque(x + 1.f), l = log(u);
+  const V c = select(x > 1.f, 1.f - detail::opaque(u - x), x - detail::opaque(u - 1.f));
+  return select(logical_and(u > 0.f, u < infinity<float>()), l + divide(c, u), l);
 }
 SOFIE_INLINE inline double log1p(double x) { return std::log1p(x); }
 
@@ -353,7 +368,7 @@ SOFIE_INLINE inline detail::Lane<V> tanh(V x) {
   // tanh(9.1) rounds to 1.
   const V a = detail::at_most(abs(x), 10.f);
   const V f = detail::half_expm1(a + a);
-  return copysign(f / (f + 1.f), x);
+  return copysign(divide(f, f + 1.f), x);
 }
 SOFIE_INLINE inline double tanh(double x) { return std::tanh(x); }
 
@@ -361,7 +376,7 @@ SOFIE_INLINE inline double tanh(double x) { return std::tanh(x); }
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> sigmoid(V x) {
   const V e = detail::exp_below(-abs(x));
-  return select(x < 0.f, e, 1.f) / (e + 1.f);
+  return divide(select(x < 0.f, e, 1.f), e + 1.f);
 }
 SOFIE_INLINE inline double sigmoid(double x) {
   const double e = std::exp(-std::fabs(x));
@@ -377,7 +392,7 @@ SOFIE_INLINE inline detail::Lane<V> erf(V x) {
   p = fma(p, s, 0.11281731f);
   p = fma(p, s, -0.376124889f);
   p = fma(p, s, 0.128379151f);
-  p = fma(p, x, x);
+  p = fma(p, x, detail::opaque(x));
   const V t = detail::clamp(abs(x), 0.f, 4.f);
   V q = fma(t, -0.000213991167f, 0.00321499095f);
   q = fma(q, t, -0.0228900388f);
@@ -399,7 +414,8 @@ SOFIE_INLINE inline detail::Lane<V> one_plus_erf(V x) {
   p = fma(t2, p, fma(t, -0.0282536354f, 0.148481593f));
   p = fma(t2, p, fma(t, 0.918416381f, 1.62790859f));
   constexpr float kMagic = 12582912.f;
-  const V y = -t * p, u = y + kMagic, n = u - kMagic, f = y - n, f2 = f * f;
+  const V y = -t * p, u = detail::opaque(y + kMagic);
+  const V n = detail::opaque(u - kMagic), f = y - n, f2 = f * f;
   V q = fma(f2, fma(f, 0.000153533707f, 0.00133988773f), fma(f, 0.00961843692f, 0.0555033237f));
   q = fma(f2, q, fma(f, 0.240226477f, 0.693147182f));
   const V e = detail::scale(fma(f, q, 1.f), n, to_bits(u) - 0x4b400000u);
@@ -421,7 +437,7 @@ SOFIE_INLINE inline V softsign(V x) {
   if constexpr (std::is_same<V, double>::value) {
     return x / (1. + std::fabs(x));
   } else {
-    return x / (abs(x) + 1.f);
+    return divide(x, abs(x) + 1.f);
   }
 }
 
@@ -437,11 +453,11 @@ constexpr float kTrigRange = 1024.f;
 template <class V>
 SOFIE_INLINE inline V sin_reduced(V x, std::uint32_t quadrant) {
   constexpr float kMagic = 12582912.f;
-  const V t = fma(x, 0.636619772f, kMagic);
-  const V n = t - kMagic;
-  V r = fma(n, -1.5703125f, x);
-  r = fma(n, -4.837512969970703125e-4f, r);
-  r = fma(n, -7.549533620476722717285156e-8f, r);
+  const V t = opaque(fma(x, 0.636619772f, kMagic));
+  const V n = opaque(t - kMagic);
+  V r = opaque(fma(n, -1.5703125f, x));
+  r = opaque(fma(n, -4.837512969970703125e-4f, r));
+  r = opaque(fma(n, -7.549533620476722717285156e-8f, r));
   r = fma(n, -2.563344068257089602980159e-12f, r);
   const auto k = to_bits(t) + quadrant;
   const V s = r * r;

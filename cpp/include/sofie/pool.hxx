@@ -152,9 +152,12 @@ void pool_channels_last(std::size_t batch, std::size_t channels, const PoolShape
 
 template <class T>
 struct MaxPooling {
-  static constexpr T start() {
-    return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity()
-                                                : std::numeric_limits<T>::lowest();
+  static T start() {
+    if constexpr (std::is_floating_point<T>::value) {
+      return -infinity<T>();
+    } else {
+      return std::numeric_limits<T>::lowest();
+    }
   }
   template <class V>
   SOFIE_INLINE V add(V acc, V x) const {
@@ -177,7 +180,7 @@ struct AveragePooling {
   SOFIE_INLINE V finish(V acc, std::size_t inside, std::size_t padded) const {
     const std::size_t n = IncludePad ? padded : inside;
     // A window without any element: 0, not 0 / 0.
-    return n == 0 ? acc : acc / static_cast<T>(n);
+    return n == 0 ? acc : divide(acc, static_cast<T>(n));
   }
 };
 

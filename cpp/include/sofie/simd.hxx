@@ -172,6 +172,86 @@ SOFIE_INLINE inline i32v valid_lanes(Partial j) {
 }
 
 // ---------------------------------------------------------------------------------------------------------
+// What -ffast-math must not touch
+// ---------------------------------------------------------------------------------------------------------
+
+namespace detail {
+// The registers that vectors and scalars of floats live in.
+#if defined(SOFIE_ISA_AVX512)
+#define SOFIE_FLOAT_REGISTER "v"
+#elif defined(__SSE2__)
+#define SOFIE_FLOAT_REGISTER "x"
+#elif defined(__aarch64__)
+#define SOFIE_FLOAT_REGISTER "w"
+#else
+#define SOFIE_FLOAT_REGISTER "m"
+#endif
+
+/// x as a number that the compiler knows nothing about. With -ffast-math it treats floats as real numbers:
+/// (x + big) - big, of which rounding is made, would be x. No instruction comes of this.
+template <class T>
+SOFIE_INLINE inline T opaque(T x) {
+  asm("" : "+" SOFIE_FLOAT_REGISTER(x));
+  return x;
+}
+
+// With -ffast-math compilers compute x / y and sqrt(x) from a rough guess at 1 / y and one Newton step, which
+// makes 1 / infinity NaN: a sigmoid written as 1 / (1 + exp(-x)) loses its tail. g++ does so only where it
+// also assumes that there is no infinity; clang does not tell, so that its divisions are always spelled.
+#if defined(__SSE2__) && (defined(__clang__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__))
+#define SOFIE_SPELL_DIVISION 1
+#endif
+}  // namespace detail
+
+/// Infinity and NaN. Where the compiler is told that there are none (-ffinite-math-only), it does not see
+/// these.
+template <class T>
+SOFIE_INLINE inline T infinity() {
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+  return detail::opaque(std::numeric_limits<T>::infinity());
+#else
+  return std::numeric_limits<T>::infinity();
+#endif
+}
+template <class T>
+SOFIE_INLINE inline T quiet_nan() {
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+  return detail::opaque(std::numeric_limits<T>::quiet_NaN());
+#else
+  return std::numeric_limits<T>::quiet_NaN();
+#endif
+}
+
+/// a / b, correctly rounded with -ffast-math too.
+SOFIE_INLINE inline float divide(float a, float b) {
+#if defined(SOFIE_SPELL_DIVISION) && defined(__AVX__)
+  float q;
+  asm("vdivss %2, %1, %0" : "=" SOFIE_FLOAT_REGISTER(q) : SOFIE_FLOAT_REGISTER(a), SOFIE_FLOAT_REGISTER(b));
+  return q;
+#elif defined(SOFIE_SPELL_DIVISION)
+  asm("divss %1, %0" : "+x"(a) : "x"(b));
+  return a;
+#else
+  return a / b;
+#endif
+}
+SOFIE_INLINE inline f32v divide(f32v a, f32v b) {
+#if defined(SOFIE_SPELL_DIVISION) && defined(__AVX__)
+  f32v q;
+  asm("vdivps %2, %1, %0" : "=" SOFIE_FLOAT_REGISTER(q) : SOFIE_FLOAT_REGISTER(a), SOFIE_FLOAT_REGISTER(b));
+  return q;
+#elif defined(SOFIE_SPELL_DIVISION)
+  asm("divps %1, %0" : "+x"(a) : "x"(b));
+  return a;
+#else
+  return a / b;
+#endif
+}
+SOFIE_INLINE inline f32v divide(f32v a, float b) { return divide(a, broadcast(b)); }
+SOFIE_INLINE inline f32v divide(float a, f32v b) { return divide(broadcast(a), b); }
+SOFIE_INLINE inline double divide(double a, double b) { return a / b; }
+
+// ---------------------------------------------------------------------------------------------------------
 // Load, store, gather
 // ---------------------------------------------------------------------------------------------------------
 
@@ -565,14 +645,12 @@ SOFIE_INLINE inline float reduce_prod(N n, F&& f) {
 /// Largest of n elements, NaN if any is; -inf for n == 0.
 template <class N, class F>
 SOFIE_INLINE inline float reduce_max(N n, F&& f) {
-  return detail::reduce(n, f, -std::numeric_limits<float>::infinity(),
-                        [](auto a, auto b) SOFIE_INLINE { return max(a, b); });
+  return detail::reduce(n, f, -infinity<float>(), [](auto a, auto b) SOFIE_INLINE { return max(a, b); });
 }
 /// Smallest of n elements, NaN if any is; +inf for n == 0.
 template <class N, class F>
 SOFIE_INLINE inline float reduce_min(N n, F&& f) {
-  return detail::reduce(n, f, std::numeric_limits<float>::infinity(),
-                        [](auto a, auto b) SOFIE_INLINE { return min(a, b); });
+  return detail::reduce(n, f, infinity<float>(), [](auto a, auto b) SOFIE_INLINE { return min(a, b); });
 }
 
 }  // namespace SOFIE_ISA

@@ -56,8 +56,7 @@ void trees(std::size_t rows, std::size_t features, std::size_t count, const T* x
            const std::int32_t* roots, const std::int32_t* depths, const std::int32_t* start,
            const std::int32_t* targets, const T* weights, const T* base, T* y) {
   constexpr std::size_t group = 8, head = sizeof(T) / sizeof(std::int32_t), stride = head == 1 ? 4 : 6;
-  constexpr T unset =
-      P::aggregate == 2 ? std::numeric_limits<T>::infinity() : -std::numeric_limits<T>::infinity();
+  const T unset = P::aggregate == 2 ? infinity<T>() : -infinity<T>();
   for (std::size_t row = 0; row < rows; ++row, x += features, y += P::targets) {
     for (std::size_t k = 0; k < P::targets; ++k) y[k] = P::aggregate < 2 ? T(0) : unset;
     for (std::size_t first = 0; first < count; first += group) {
