@@ -1,7 +1,9 @@
 // Largest errors of the elementary functions in units in the last place, over all floats whose bit pattern is
 // a multiple of the first argument (default 31; 1 is exhaustive: some minutes), against the double library,
 // and over as many doubles, against that of long double. Also: a lane of a vector must give the bits of the
-// scalar. With a second argument "finite" NaN is left out: the functions were compiled with -ffast-math.
+// scalar. A second argument "finite" says that the functions were compiled with -ffast-math: then nothing is
+// promised for NaN or about single bits, and g++ takes vector versions of the double library, right to 4
+// units.
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -86,7 +88,7 @@ void measure(const Measured<T>& f, const Reference<T>& reference, std::uint64_t 
     f.scalars(x, scalar, kBlock);
     for (std::size_t l = 0; l < kBlock; ++l) {
       if (finite && std::isnan(x[l])) continue;
-      if (!same_bits(scalar[l], y[l]) && !(std::isnan(scalar[l]) && std::isnan(y[l])))
+      if (!finite && !same_bits(scalar[l], y[l]) && !(std::isnan(scalar[l]) && std::isnan(y[l])))
         check::fail("%s(%a): scalar %a, vector %a", f.name, double(x[l]), double(scalar[l]), double(y[l]));
       const double e = error(y[l], reference.of(Wide<T>(x[l])));
       if (e < 0)
@@ -97,7 +99,8 @@ void measure(const Measured<T>& f, const Reference<T>& reference, std::uint64_t 
   }
   std::printf("%-6s %-12s %8.3f ulp at %a = %g\n", sizeof(T) == 4 ? "float" : "double", f.name, worst, at,
               at);
-  if (worst > reference.limit) check::fail("%s is off by more than %g ulp", f.name, reference.limit);
+  const double limit = finite && sizeof(T) == 8 && reference.limit > 0.5 ? 4 : reference.limit;
+  if (worst > limit) check::fail("%s is off by more than %g ulp", f.name, limit);
 }
 
 template <class W>
