@@ -116,6 +116,7 @@ SOFIE_INLINE inline detail::Integer<T> sign(T x) {
 SOFIE_INLINE inline float round(float x) { return std::nearbyint(x); }
 SOFIE_INLINE inline double round(double x) { return std::nearbyint(x); }
 SOFIE_INLINE inline f32v round(f32v x) {
+  SOFIE_PRECISE
 #if defined(SOFIE_ISA_AVX512)
   return (f32v)_mm512_maskz_roundscale_ps(0xffff, (__m512)x, 0x08);
 #elif defined(SOFIE_ISA_AVX2)
@@ -169,6 +170,7 @@ SOFIE_INLINE inline detail::Integer<T> ceil(T x) {
 
 /// Correctly rounded by IEEE 754.
 SOFIE_INLINE inline float sqrt(float x) {
+  SOFIE_PRECISE
 #if defined(SOFIE_SPELL_DIVISION) && defined(__AVX__)
   asm("vsqrtss %0, %0, %0" : "+" SOFIE_FLOAT_REGISTER(x));
   return x;
@@ -176,25 +178,20 @@ SOFIE_INLINE inline float sqrt(float x) {
   asm("sqrtss %0, %0" : "+x"(x));
   return x;
 #else
-  return std::sqrt(x);
+  return __builtin_sqrtf(x);
 #endif
 }
 SOFIE_INLINE inline double sqrt(double x) { return std::sqrt(x); }
 SOFIE_INLINE inline f32v sqrt(f32v x) {
-#if defined(SOFIE_SPELL_DIVISION) && defined(__AVX__)
+  // Not the intrinsics, which -ffast-math takes for less than they say.
+#if defined(__AVX__)
   asm("vsqrtps %0, %0" : "+" SOFIE_FLOAT_REGISTER(x));
   return x;
-#elif defined(SOFIE_SPELL_DIVISION)
+#elif defined(__SSE2__)
   asm("sqrtps %0, %0" : "+x"(x));
   return x;
-#elif defined(SOFIE_ISA_AVX512)
-  return (f32v)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
-#elif defined(SOFIE_ISA_AVX2)
-  return (f32v)_mm256_sqrt_ps((__m256)x);
-#elif defined(__SSE2__)
-  return (f32v)_mm_sqrt_ps((__m128)x);
 #else
-  return detail::per_lane(x, [](float e) { return std::sqrt(e); });
+  return detail::per_lane(x, [](float e) { return sqrt(e); });
 #endif
 }
 template <class V>
@@ -223,6 +220,7 @@ namespace detail {
 // the last product rounds. `bits` is n as it comes out of split_exp.
 template <class V, class U>
 SOFIE_INLINE inline V scale(V p, V n, U bits) {
+  SOFIE_PRECISE
 #if defined(SOFIE_ISA_AVX512)
   if constexpr (is_vector<V>) {
     static_cast<void>(bits);
@@ -242,6 +240,7 @@ SOFIE_INLINE inline V scale(V p, V n, U bits) {
 // Manual for the Elementary Functions" (1980).
 template <class V>
 SOFIE_INLINE inline V split_exp(V x, V& n, decltype(to_bits(V{}))& bits) {
+  SOFIE_PRECISE
   constexpr float kMagic = 12582912.f;
   const V t = opaque(fma(x, 1.44269504f, kMagic));
   n = opaque(t - kMagic);
@@ -283,6 +282,7 @@ SOFIE_INLINE inline V clamp(V x, float low, float high) {
 // e^x for x <= 89.
 template <class V>
 SOFIE_INLINE inline V exp_below(V x) {
+  SOFIE_PRECISE
   V n;
   decltype(to_bits(x)) bits;
   const V r = split_exp(at_least(x, -104.f), n, bits);
@@ -291,6 +291,7 @@ SOFIE_INLINE inline V exp_below(V x) {
 // (e^x - 1) / 2 for -18 <= x <= 89; the half so that e^x may be larger than the largest float.
 template <class V>
 SOFIE_INLINE inline V half_expm1(V x) {
+  SOFIE_PRECISE
   V n;
   decltype(to_bits(x)) bits;
   const V r = split_exp(x, n, bits);
@@ -310,6 +311,7 @@ SOFIE_INLINE inline double exp(double x) { return std::exp(x); }
 /// 2^x. Error below 0.99 ulp.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> exp2(V x) {
+  SOFIE_PRECISE
   constexpr float kMagic = 12582912.f;
   const V c = detail::clamp(x, -150.f, 129.f);
   const V t = detail::opaque(c + kMagic), n = detail::opaque(t - kMagic);
@@ -356,6 +358,7 @@ SOFIE_INLINE inline double log(double x) { return std::log(x); }
 /// log(1 + x), accurate near 0. Error below 1.44 ulp. W. Kahan's correction for the rounding of 1 + x.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> log1p(V x) {
+  SOFIE_PRECISE
   const V u = detail::opaque(x + 1.f), l = log(u);
   const V c = select(x > 1.f, 1.f - detail::opaque(u - x), x - detail::opaque(u - 1.f));
   return select(logical_and(u > 0.f, u < infinity<float>()), l + divide(c, u), l);
@@ -386,6 +389,7 @@ SOFIE_INLINE inline double sigmoid(double x) {
 /// Error function. Error below 1.11 ulp. x + x p(x^2) near 0, 1 - exp(-t - t q(t)) with t = |x| beyond.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> erf(V x) {
+  SOFIE_PRECISE
   const V s = x * x;
   V p = fma(s, -0.000595957856f, 0.00498735206f);
   p = fma(p, s, -0.0267629661f);
@@ -409,6 +413,7 @@ SOFIE_INLINE inline double erf(double x) { return std::erf(x); }
 /// evaluated by pairs (G. Estrin): what waits for a result keeps others out of the processor's queues.
 template <class V>
 SOFIE_INLINE inline detail::Lane<V> one_plus_erf(V x) {
+  SOFIE_PRECISE
   const V t = detail::at_most(abs(x), 4.f), t2 = t * t;
   V p = fma(t2, fma(t, 4.53608773e-05f, -0.000445523823f), fma(t, 0.00148948666f, 0.000774567074f));
   p = fma(t2, p, fma(t, -0.0282536354f, 0.148481593f));
@@ -452,6 +457,7 @@ constexpr float kTrigRange = 1024.f;
 // but the last are exact (Cody and Waite).
 template <class V>
 SOFIE_INLINE inline V sin_reduced(V x, std::uint32_t quadrant) {
+  SOFIE_PRECISE
   constexpr float kMagic = 12582912.f;
   const V t = opaque(fma(x, 0.636619772f, kMagic));
   const V n = opaque(t - kMagic);

@@ -175,7 +175,14 @@ SOFIE_INLINE inline i32v valid_lanes(Partial j) {
 // What -ffast-math must not touch
 // ---------------------------------------------------------------------------------------------------------
 
-namespace detail {
+// At the beginning of a function: its sums stay in the order in which they are written, and its divisions
+// are divisions. For g++, detail::opaque does it.
+#if defined(__clang__)
+#define SOFIE_PRECISE _Pragma("float_control(precise, on)")
+#else
+#define SOFIE_PRECISE
+#endif
+
 // The registers that vectors and scalars of floats live in.
 #if defined(SOFIE_ISA_AVX512)
 #define SOFIE_FLOAT_REGISTER "v"
@@ -187,20 +194,35 @@ namespace detail {
 #define SOFIE_FLOAT_REGISTER "m"
 #endif
 
+// With -ffast-math compilers make x / y and sqrt(x) from a rough guess and one Newton step, which makes
+// 1 / infinity NaN: a sigmoid written as 1 / (1 + exp(-x)) loses its tail. g++ does so only where it also
+// assumes that there is no infinity.
+#if defined(__SSE2__) && !defined(__clang__) && defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#define SOFIE_SPELL_DIVISION 1
+#endif
+
+namespace detail {
 /// x as a number that the compiler knows nothing about. With -ffast-math it treats floats as real numbers:
 /// (x + big) - big, of which rounding is made, would be x. No instruction comes of this.
 template <class T>
 SOFIE_INLINE inline T opaque(T x) {
+#if !defined(__clang__)
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || __GNUC__ < 12
+  constexpr bool reorders = true;
+#else
+  constexpr bool reorders = false;
+#endif
+  // Scalars are left alone where nothing is reordered: g++ could not make vectors of them.
+  if constexpr (reorders || is_vector<T>) asm("" : "+" SOFIE_FLOAT_REGISTER(x));
+#endif
+  return x;
+}
+// Nor does it know whether x is finite.
+template <class T>
+SOFIE_INLINE inline T hidden(T x) {
   asm("" : "+" SOFIE_FLOAT_REGISTER(x));
   return x;
 }
-
-// With -ffast-math compilers compute x / y and sqrt(x) from a rough guess at 1 / y and one Newton step, which
-// makes 1 / infinity NaN: a sigmoid written as 1 / (1 + exp(-x)) loses its tail. g++ does so only where it
-// also assumes that there is no infinity; clang does not tell, so that its divisions are always spelled.
-#if defined(__SSE2__) && (defined(__clang__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__))
-#define SOFIE_SPELL_DIVISION 1
-#endif
 }  // namespace detail
 
 /// Infinity and NaN. Where the compiler is told that there are none (-ffinite-math-only), it does not see
@@ -208,7 +230,7 @@ SOFIE_INLINE inline T opaque(T x) {
 template <class T>
 SOFIE_INLINE inline T infinity() {
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
-  return detail::opaque(std::numeric_limits<T>::infinity());
+  return detail::hidden(std::numeric_limits<T>::infinity());
 #else
   return std::numeric_limits<T>::infinity();
 #endif
@@ -216,7 +238,7 @@ SOFIE_INLINE inline T infinity() {
 template <class T>
 SOFIE_INLINE inline T quiet_nan() {
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
-  return detail::opaque(std::numeric_limits<T>::quiet_NaN());
+  return detail::hidden(std::numeric_limits<T>::quiet_NaN());
 #else
   return std::numeric_limits<T>::quiet_NaN();
 #endif
@@ -224,10 +246,10 @@ SOFIE_INLINE inline T quiet_nan() {
 
 /// a / b, correctly rounded with -ffast-math too.
 SOFIE_INLINE inline float divide(float a, float b) {
+  SOFIE_PRECISE
 #if defined(SOFIE_SPELL_DIVISION) && defined(__AVX__)
-  float q;
-  asm("vdivss %2, %1, %0" : "=" SOFIE_FLOAT_REGISTER(q) : SOFIE_FLOAT_REGISTER(a), SOFIE_FLOAT_REGISTER(b));
-  return q;
+  asm("vdivss %1, %0, %0" : "+" SOFIE_FLOAT_REGISTER(a) : SOFIE_FLOAT_REGISTER(b));
+  return a;
 #elif defined(SOFIE_SPELL_DIVISION)
   asm("divss %1, %0" : "+x"(a) : "x"(b));
   return a;
@@ -236,10 +258,10 @@ SOFIE_INLINE inline float divide(float a, float b) {
 #endif
 }
 SOFIE_INLINE inline f32v divide(f32v a, f32v b) {
+  SOFIE_PRECISE
 #if defined(SOFIE_SPELL_DIVISION) && defined(__AVX__)
-  f32v q;
-  asm("vdivps %2, %1, %0" : "=" SOFIE_FLOAT_REGISTER(q) : SOFIE_FLOAT_REGISTER(a), SOFIE_FLOAT_REGISTER(b));
-  return q;
+  asm("vdivps %1, %0, %0" : "+" SOFIE_FLOAT_REGISTER(a) : SOFIE_FLOAT_REGISTER(b));
+  return a;
 #elif defined(SOFIE_SPELL_DIVISION)
   asm("divps %1, %0" : "+x"(a) : "x"(b));
   return a;
@@ -386,6 +408,7 @@ SOFIE_INLINE inline f32v iota(J j) {
 /// a * b + c, rounded once where the instruction set has fused multiply-add (and in all lanes and scalars
 /// alike, so that an element's value does not depend on whether it fell into a vector).
 SOFIE_INLINE inline f32v fma(f32v a, f32v b, f32v c) {
+  SOFIE_PRECISE
 #if defined(SOFIE_ISA_AVX512)
   return (f32v)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(SOFIE_ISA_AVX2)
@@ -395,6 +418,7 @@ SOFIE_INLINE inline f32v fma(f32v a, f32v b, f32v c) {
 #endif
 }
 SOFIE_INLINE inline float fma(float a, float b, float c) {
+  SOFIE_PRECISE
 #if defined(SOFIE_ISA_AVX512) || defined(SOFIE_ISA_AVX2)
   return __builtin_fmaf(a, b, c);
 #else
@@ -402,6 +426,7 @@ SOFIE_INLINE inline float fma(float a, float b, float c) {
 #endif
 }
 SOFIE_INLINE inline double fma(double a, double b, double c) {
+  SOFIE_PRECISE
 #if defined(SOFIE_ISA_AVX512) || defined(SOFIE_ISA_AVX2)
   return __builtin_fma(a, b, c);
 #else
