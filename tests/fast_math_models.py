@@ -124,7 +124,7 @@ def with_infinity() -> dict[str, tuple[Model, dict[str, Array], str]]:
     return {
         "IsNaN": (one_node(np.bool_, "IsNaN"), numbers, "the IsNaN tests for NaN"),
         "IsInf": (one_node(np.bool_, "IsInf"), numbers, "the IsInf tests for infinity"),
-        "mask": (mask(-np.inf), points, "mask has constants that are NaN or infinite"),
+        "mask": (mask(-np.inf), points, "mask has the constant -inf"),
         "added mask": (added_mask(), rows, "has constants that are NaN or infinite"),
     }
 
