@@ -96,7 +96,8 @@ def _elementwise(t: Table) -> None:
     t.row("Selu", real(4, 5), alpha=2.0, gamma=0.5)
     t.row("HardSigmoid", real(4, 5), alpha=0.4, beta=0.1)
     t.row("Shrink", real(4, 5), bias=0.5, lambd=1.0)
-    t.row("Shrink", whole(4, 5, dtype=np.int32), bias=1.0, lambd=2.0)
+    for dtype in (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64, np.uint64):
+        t.row("Shrink", whole(4, 5, dtype=dtype), bias=1.5, lambd=2.5)
     t.row("ThresholdedRelu", real(4, 5), alpha=0.5)
     t.row("PRelu", real(2, 3, 4), real(3, 1))
     t.row("PRelu", real(2, 3, 4), real(1), constants=(1,))
@@ -247,6 +248,11 @@ def _reductions(t: Table) -> None:
         t.row("ReduceMax", real(3, 4, 5), axes, keepdims=0)
         t.row("ReduceMean", real(3, 4, 5), axes, keepdims=0)
     t.row("ReduceLogSumExp", real(3, 4, low=90, high=110), [1], constants=(1,))
+    for name in ("ReduceLogSum", "ReduceLogSumExp"):
+        for dtype in (np.int32, np.int64):
+            numbers = np.array([[1, 2, 3], [5, 60, 200], [0, 0, 0]], dtype)
+            t.row(name, numbers, [1], constants=(1,), keepdims=0)
+            t.row(name, numbers, [1])
     for name in ("ArgMax", "ArgMin"):
         for dtype in (np.float32, np.float64, np.int32):
             for axis in (0, 1, -1):

@@ -133,6 +133,8 @@ std::map<std::string, Reference<T>> references() {
       {"sigmoid", {limit(2.5, 2), [](W x) { return sigmoid(x); }}},
       {"erf", {limit(2, 1), [](W x) { return std::erf(x); }}},
       {"two_plus_erf", {limit(1.6, 1), [](W x) { return 2 + std::erf(x); }}},
+      {"one_plus_cdf", {1.6, [](W x) { return 1 + std::erfc(x * -std::sqrt(W(0.5))) / 2; }}},
+      {"normal_cdf", {limit(0, 1), [](W x) { return std::erfc(x * -std::sqrt(W(0.5))) / 2; }}},
       {"softplus", {limit(2.5, 2), [](W x) { return softplus(x); }}},
       {"softsign", {1.5, [](W x) { return softsign(x); }}},
       {"sqrt", {0.5, [](W x) { return std::sqrt(x); }}},

@@ -226,8 +226,16 @@ def default_of(schema: Schema | None, attribute: str) -> Any:
     return attribute_value(default) if default.type else None
 
 
+@cache
+def _accepted(domain: str, op_type: str, position: int) -> frozenset[str]:
+    """The types that any version of the operator takes there: newer ones dropped some (ReduceLogSum)."""
+    versions = (schema_of(domain, op_type, version) for version in range(1, NEWEST_OPSET + 1))
+    schemas = [s for s in (*versions, newest_schema(domain, op_type)) if s is not None and s.inputs]
+    return frozenset(t for s in schemas for t in s.inputs[min(position, len(s.inputs) - 1)].types)
+
+
 def check_types(node: RawNode, types: Sequence[TensorType | None]) -> None:
-    """Checks the input dtypes against ONNX's newest definition of the operator.
+    """Checks the input dtypes against ONNX's definitions of the operator.
 
     Raises:
         ModelError: a dtype is not allowed, or inputs that must agree do not.
@@ -241,7 +249,7 @@ def check_types(node: RawNode, types: Sequence[TensorType | None]) -> None:
             continue
         formal = schema.inputs[min(position, len(schema.inputs) - 1)]
         text = f"tensor({_ONNX_NAME.get(type_.dtype, str(type_.dtype))})"
-        if text not in formal.types:
+        if text not in _accepted(node.domain, node.op_type, position):
             raise ModelError(
                 f"input {position} ({formal.name}) is {type_.dtype}, which {node.op_type} does not "
                 "take; insert a Cast and export the model again"

@@ -74,6 +74,14 @@ def _erf(x: Array) -> Array:
     return np.asarray(_scalar_erf(x.astype(np.float64))).astype(x.dtype)
 
 
+_scalar_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+
+def _normal_cdf(x: Array) -> Array:
+    tail = _scalar_erfc(x.astype(np.float64) * -math.sqrt(0.5))
+    return (0.5 * np.asarray(tail, np.float64)).astype(x.dtype)
+
+
 def _rounding(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """A function that leaves integers alone."""
     return lambda x: x if _is_integer(x.dtype) else function(x)
@@ -104,6 +112,7 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "sigmoid": _sigmoid,
     "erf": _erf,
     "one_plus_erf": lambda x: 1 + _erf(x),
+    "normal_cdf": _normal_cdf,
     "sin": np.sin,
     "cos": np.cos,
     "tan": np.tan,

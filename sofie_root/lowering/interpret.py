@@ -49,7 +49,7 @@ Array = npt.NDArray[Any]
 GRID_LIMIT = 4_000_000
 """Loops over more points than this are evaluated in parts, to bound memory."""
 
-SLOW = {"erf": 100, "one_plus_erf": 100, "pow": 25}
+SLOW = {"erf": 100, "one_plus_erf": 100, "normal_cdf": 100, "pow": 25}
 """Operations per element of functions that take much longer than :data:`CALL`."""
 
 CALL, SCATTER = 4, 50

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from sofie_root.errors import ShapeError
-from sofie_root.ir import Op, TensorType, operator
+from sofie_root.ir import DType, Op, TensorType, operator
 from sofie_root.ir.dim import maximum, minimum
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.expr import Expr, call, select
+from sofie_root.program.expr import Expr, call, cast, select
 
 from .broadcast import element, require_broadcastable
 from .checks import NUMERIC, require_dtype, require_one_dtype
@@ -163,17 +165,20 @@ class Mish(Unary):
 @operator("Gelu", since=20)
 @dataclass(frozen=True, slots=True)
 class Gelu(Unary):
-    """``x`` times the normal cumulative distribution, or by tanh. Source: ONNX Gelu-20."""
+    """``x`` times the normal cumulative distribution, or by tanh; -0 at -infinity. Source: ONNX Gelu-20."""
 
     approximate: str = "none"
 
     def element(self, *args: Expr) -> Expr:
-        """By erf or by tanh."""
+        """By the error function or by tanh."""
         (x,) = args
+        # Far below zero the probability is 0: -infinity times it must not be NaN.
+        least = float(np.finfo(x.dtype.compute.numpy).min)
+        number = call("max", x, least)
         if self.approximate == "tanh":
-            inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
-            return x * 0.5 * (call("tanh", inner) + 1)
-        return x * 0.5 * (call("erf", x * math.sqrt(0.5)) + 1)
+            inner = (x + x * x * x * 0.044715) * math.sqrt(8 / math.pi)
+            return number * call("sigmoid", inner)  # (1 + tanh(u)) / 2, without cancellation
+        return number * call("normal_cdf", x)
 
 
 @operator("Shrink", since=9)
@@ -187,8 +192,11 @@ class Shrink(Unary):
 
     def element(self, *args: Expr) -> Expr:
         """A choice by size."""
-        (x,) = args
-        return select(x < -self.lambd, x + self.bias, select(x > self.lambd, x - self.bias, 0))
+        (given,) = args
+        # The attributes are floats; integers are computed in double and truncated.
+        x = given if given.dtype.is_float else cast(given, DType.DOUBLE)
+        moved = select(x < -self.lambd, x + self.bias, select(x > self.lambd, x - self.bias, 0))
+        return cast(moved, given.dtype)
 
 
 @operator("Clip", since=13)

@@ -241,9 +241,7 @@ class ReduceL2(Reduce):
 
     def after(self, total: Expr, count: Dim) -> Expr:
         """The root; of integers, in double."""
-        if total.dtype.is_float:
-            return call("sqrt", total)
-        return expr.cast(call("sqrt", expr.cast(total, DType.DOUBLE)), total.dtype)
+        return _through_double("sqrt", total)
 
 
 @operator("ReduceLogSum", since=28)
@@ -251,19 +249,15 @@ class ReduceL2(Reduce):
 class ReduceLogSum(Reduce):
     """Logarithm of the sum over axes. Source: ONNX ReduceLogSum-28."""
 
-    accepts = FLOATS
-
     def after(self, total: Expr, count: Dim) -> Expr:
-        """The logarithm."""
-        return call("log", total)
+        """The logarithm; of integers, in double."""
+        return _through_double("log", total)
 
 
 @operator("ReduceLogSumExp", since=28)
 @dataclass(frozen=True, slots=True)
 class ReduceLogSumExp(Reduce):
-    """Logarithm of the sum of exponentials. Source: ONNX ReduceLogSumExp-28."""
-
-    accepts = FLOATS
+    """Logarithm of the sum of exponentials; of integers, in double. Source: ONNX ReduceLogSumExp-28."""
 
     def lower(self, b: Builder, x: Tensor, axes: Tensor | None = None) -> Tensor:
         """The largest element is taken out of the sum first."""
@@ -275,7 +269,7 @@ class ReduceLogSumExp(Reduce):
 
         def shifted(value: Expr, index: tuple[Dim, ...]) -> Expr:
             at = tuple(0 if k in over else d for k, d in enumerate(index))
-            return call("exp", value - shift[at])
+            return call("exp", _wide(value) - shift[at])
 
         total = reduce_axes(b, "sum", x, over, shifted)
         logarithm = b.loop(total.shape, lambda *i: call("log", total[i]) + shift[i], x.dtype)
@@ -284,12 +278,24 @@ class ReduceLogSumExp(Reduce):
     def total(self, b: Builder, parts: ComputedReduction) -> Tensor:
         """The same over axes that are known at run time."""
         shift = _finite(b, parts.reduce(b, "max", lambda v, _: v))
-        total = parts.reduce(b, "sum", lambda v, at: call("exp", v - shift[at]))
+        total = parts.reduce(b, "sum", lambda v, at: call("exp", _wide(v) - shift[at]))
         return b.loop(total.shape, lambda *i: call("log", total[i]) + shift[i])
 
 
+def _wide(x: Expr) -> Expr:
+    """The element, an integer as double."""
+    return x if x.dtype.is_float else expr.cast(x, DType.DOUBLE)
+
+
+def _through_double(function: str, x: Expr) -> Expr:
+    """The function of an element; that of an integer is truncated."""
+    return expr.cast(call(function, _wide(x)), x.dtype)
+
+
 def _finite(b: Builder, x: Tensor) -> Tensor:
-    """``x`` with infinite elements replaced by the largest and smallest numbers."""
+    """``x`` with infinite elements replaced by the largest and smallest numbers; integers as double."""
+    if x.dtype.is_integer:
+        return b.loop(x.shape, lambda *i: _wide(x[i]), DType.DOUBLE)
     largest = float(np.finfo(x.dtype.compute.numpy).max)
     return b.loop(x.shape, lambda *i: call("max", call("min", x[i], largest), -largest))
 
