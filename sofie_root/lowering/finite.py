@@ -25,7 +25,6 @@ from sofie_root.program.program import (
     Program,
     Statement,
 )
-
 from sofie_root.program.uses import reads
 
 TESTS = {"isnan": "tests for NaN", "isinf": "tests for infinity"}
