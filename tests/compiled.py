@@ -35,6 +35,7 @@ class Compiled:
         compiler: C++ compiler.
         flags: its flags.
         weights: ``"embedded"`` compiles small weights in; large ones are read from ``"dat"`` files.
+        exact: whether algorithms that round more than direct sums are forbidden.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Compiled:
         compiler: str = "g++",
         flags: Sequence[str] = FLAGS,
         weights: Literal["dat", "embedded"] = "embedded",
+        exact: bool = False,
     ) -> None:
         self.models = list(models)
         self.prefix = f"case_{next(_SERIAL)}"
-        source = self._source(folder, weights)
+        source = self._source(folder, weights, exact)
         digest = hashlib.sha256((source + compiler + " ".join(flags)).encode()).hexdigest()[:16]
         path, library = folder / f"cases_{digest}.cpp", folder / f"cases_{digest}.so"
         path.write_text(source)
@@ -57,11 +59,12 @@ class Compiled:
             raise AssertionError(f"{' '.join(command)}\n{done.stderr[:8000]}")
         self.library = ctypes.CDLL(os.fspath(library), mode=os.RTLD_LOCAL | os.RTLD_NOW)
 
-    def _source(self, folder: Path, weights: Literal["dat", "embedded"]) -> str:
+    def _source(self, folder: Path, weights: Literal["dat", "embedded"], exact: bool) -> str:
         parts = ['#define VISIBLE __attribute__((visibility("default")))']
         for k, model in enumerate(self.models):
             path = folder / f"case_{k}.hxx"
-            model.generate(path, weights, standalone=False, namespace=f"{self.prefix}_{k}")
+            namespace = f"{self.prefix}_{k}"
+            model.generate(path, weights, standalone=False, namespace=namespace, exact=exact)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             parts += [f'#include "{path}"  // {digest}', self._entry(k, model)]
         return "\n".join([*parts, ""])
