@@ -16,7 +16,13 @@ GROUP = 40
 
 EVERY = [(case, False) for case in CASES]
 EVERY += [(case, True) for case in CASES if not case.static]
-GROUPS = [EVERY[k : k + GROUP] for k in range(0, len(EVERY), GROUP)]
+QUICK = [pair for pair in EVERY if not pair[0].slow]
+LONG = [pair for pair in EVERY if pair[0].slow]
+GROUPS = [QUICK[k : k + GROUP] for k in range(0, len(QUICK), GROUP)]
+GROUPS += [
+    pytest.param(LONG[k : k + GROUP], marks=pytest.mark.slow, id=f"long_{k}")
+    for k in range(0, len(LONG), GROUP)
+]
 
 
 def _mode(symbolic: bool) -> str:

@@ -165,7 +165,7 @@ class CpuPrinter:
             return self._leaf(node, scope)
         node = collapse(node, nest)
         leaves = all(isinstance(child, Loop) for child in node.body)
-        if leaves and vector_over(node, scope):
+        if leaves and vector_over(node, scope, self.schedule.program.buffers):
             return self._map(node, scope, depth)
         name = _loop_name(depth)
         inner = replace(scope, variables={**scope.variables, node.var: name})

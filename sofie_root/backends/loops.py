@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sofie_root.ir.dim import (
@@ -24,7 +24,7 @@ from sofie_root.lowering.schedule import Schedule
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Cell, Expr, Load
-from sofie_root.program.program import Loop
+from sofie_root.program.program import Buffer, Loop
 
 from . import text
 from .text import Scope
@@ -156,11 +156,18 @@ def collapse_reduction(
     return tuple(done), body
 
 
-def vector_over(node: For, scope: Scope) -> bool:
+def vector_over(node: For, scope: Scope, buffers: Mapping[str, Buffer]) -> bool:
     """Whether the loops of this innermost For run over vectors of its variable."""
     profit = False
+    vectors: set[str] = set()  # registers that are filled here
     for loop in node.body:
         assert isinstance(loop, Loop)
+        if any(e.buffer in vectors for e in text.read_per_lane(loop.body, node.var)):
+            return False
+        if loop.output in scope.registers:
+            vectors.add(loop.output)
+        if buffers[loop.output].dtype is not loop.body.dtype:
+            return False  # a sum is rounded to 16 bits when it is stored
         if not text.vectorises(loop.body, node.var):
             return False
         # The compiler vectorises loops of integers alone as well, and without widening them.

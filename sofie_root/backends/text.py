@@ -177,6 +177,13 @@ def _per_lane(e: Call, var: Symbol) -> bool:
     return not (e.dtype is not DType.BOOL and vectorises(e.args[0], var))
 
 
+def read_per_lane(e: Expr, var: Symbol) -> list[Load]:
+    """What the SIMD dialect reads lane by lane: a register, which holds all lanes, cannot be read so."""
+    if isinstance(e, Call) and _per_lane(e, var):
+        return ex.loads(e)
+    return [load for child in e.children() for load in read_per_lane(child, var)]
+
+
 def _load(e: Load, scope: Scope) -> str:
     name = scope.pointers[e.buffer]
     if e.buffer in scope.registers:

@@ -30,6 +30,9 @@ NOT_CODE = re.compile(r'"(?:[^"\\]|\\.)*"|//.*')
 INTEGER_CALL = re.compile(r"sofie::(add|sub|mul|div|bit_\w+|shift_\w+)\(")
 """What ``integer.hxx`` is for; indices use it too, where no tensor has integers."""
 
+HALF = re.compile(r"sofie::b?float16")
+"""What ``half.hxx`` is for; values are rounded to 16 bits also where no tensor has them."""
+
 UNKNOWN = "std::numeric_limits<std::int64_t>::min()"
 
 
@@ -113,9 +116,10 @@ class Struct:
             self.names.name(symbol, "size_" + symbol.name)
         dtypes = {b.dtype for b in self.program.buffers.values()}
         shared.headers |= {"session.hxx", "math.hxx"}
-        shared.headers |= {"half.hxx"} if any(d.compute is not d for d in dtypes) else set()
         self.body = self._body()
-        if any(INTEGER_CALL.search(line) for line in self.body):
+        if any(d.compute is not d for d in dtypes) or any(map(HALF.search, self.body)):
+            shared.headers.add("half.hxx")
+        if any(map(INTEGER_CALL.search, self.body)):
             shared.headers.add("integer.hxx")
 
     def _pointers(self) -> dict[str, str]:

@@ -104,7 +104,7 @@ _current: ContextVar[Inference | None] = ContextVar("inference", default=None)
 
 @contextmanager
 def inferring(outputs: tuple[str | None, ...]) -> Iterator[Inference]:
-    """Collects what ``infer`` of the node with these output names says."""
+    """Collects what ``infer`` of the node with these output names says, and names its run-time sizes."""
     state = Inference(outputs, len(outputs))
     token = _current.set(state)
     try:
@@ -137,9 +137,9 @@ def require_at_most(small: Dim, large: Dim, why: str) -> None:
 
 
 def runtime_size(output: int, axis: int = 0) -> Poly:
-    """In ``infer``: the symbol for a size that this node only knows at run time.
+    """In ``infer`` and ``lower``: the symbol for a size that this node only knows at run time.
 
-    The symbol is named after the output tensor, so inferring the node again gives the same symbol.
+    The symbol is named after the output tensor, so it is the same one whenever the node asks for it.
     ``lower`` binds it with ``Builder.bind``.
     """
     state = _current.get()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sofie_root.errors import ModelError
-from sofie_root.ir import Equality, Graph, Node, Symbol, TensorType
+from sofie_root.ir import Equality, Graph, Node, Symbol, TensorType, inferring
 from sofie_root.ir.dim import Dim, size_symbols
 from sofie_root.ir.graph import MALFORMED
 from sofie_root.program import expr
@@ -88,7 +88,10 @@ def _lower_node(
         names = [o for o in node.outputs if o is not None]
     else:
         try:
-            lowered = node.op.lower(b, *(None if i is None else tensors[i] for i in node.inputs))
+            with inferring(node.outputs):  # sizes that only the run tells keep their names
+                lowered = node.op.lower(
+                    b, *(None if i is None else tensors[i] for i in node.inputs)
+                )
         except ModelError as error:
             if error.node is None:
                 error.node, error.operator = node.name, node.op.name

@@ -19,6 +19,7 @@ from sofie_root.program.program import (
     Loop,
     Program,
     Repeat,
+    Statement,
 )
 from sofie_root.program.uses import dim_reads, reads, writes
 
@@ -92,7 +93,7 @@ def _read(node: For | Loop) -> set[str]:
 def build(program: Program, decisions: Decisions) -> list[Step]:
     """The program as steps: loops joined into nests, kernels and run-time sizes between them."""
     steps: list[Step] = []
-    for statement in program.statements:
+    for statement in _without_empty_parts(program.statements):
         if not isinstance(statement, Loop):
             steps.append(statement)
             continue
@@ -102,6 +103,22 @@ def build(program: Program, decisions: Decisions) -> list[Step]:
         if isinstance(step, Nest):
             _contract(program, step, steps)
     return steps
+
+
+def _without_empty_parts(statements: list[Statement]) -> list[Statement]:
+    """The statements without the loops of no elements that fill a part of what others fill too.
+
+    Two empty parts of a concatenation may have one and the same place, which a register has only once.
+    """
+    filled: dict[str, list[Loop]] = {}
+    for s in statements:
+        if isinstance(s, Loop):
+            filled.setdefault(s.output, []).append(s)
+    dropped: set[int] = set()
+    for loops in filled.values():
+        empty = [id(s) for s in loops if any(v.extent == 0 for v in s.vars)]
+        dropped |= set(empty if len(empty) < len(loops) else empty[1:])
+    return [s for s in statements if id(s) not in dropped]
 
 
 def _join_earlier(steps: list[Step], loop: Loop, decisions: Decisions) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_root.errors import SofieError
-from sofie_root.ir import DType, Graph, Op, TensorType, inferring
+from sofie_root.ir import DType, Graph, Op, TensorType
 from sofie_root.ir.dim import size_symbols
 from sofie_root.kernels.custom import MAX_RANK, custom
 from sofie_root.program.builder import Builder, Tensor
@@ -84,8 +84,7 @@ class CppOp(Op):
     def lower(self, b: Builder, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         """One call."""
         inputs += (None,) * (self._input_count() - len(inputs))
-        with inferring(b.names):
-            inferred = self.infer(*(None if x is None else x.type for x in inputs))
+        inferred = self.infer(*(None if x is None else x.type for x in inputs))
         outputs = inferred if isinstance(inferred, tuple) else (inferred,)
         given = [None if x is None else b.cast(x, x.dtype.compute) for x in inputs]
         self._check([x.type for x in given if x is not None], outputs, b)

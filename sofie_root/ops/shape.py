@@ -21,7 +21,6 @@ from sofie_root.ir import (
     Refuse,
     Shape,
     TensorType,
-    inferring,
     operator,
     output_count,
     require_equal,
@@ -401,8 +400,7 @@ class Split(Op):
     def lower(self, b: Builder, x: Tensor, split: Tensor | None = None) -> tuple[Tensor, ...]:
         """A view for each part."""
         axis = as_axis(self.axis, x.rank)
-        with inferring(b.names):  # the sizes of parts that nobody reads matter too
-            sizes = self._sizes(x.type, None if split is None else split.type, len(b.names))
+        sizes = self._sizes(x.type, None if split is None else split.type, len(b.names))
         if split is not None and split.type.value is None:
             for k, size in enumerate(sizes):
                 b.bind(size, call("max", expr.cast(split[k], DType.INT64), 0))
