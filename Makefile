@@ -15,7 +15,7 @@ CXX_FILES = $(shell git ls-files 'cpp/*.hxx' 'cpp/*.hpp' 'cpp/*.cpp' 'tutorials/
 NUMERIC = tests/test_compiled_operators.py tests/test_generated_sessions.py tests/test_conformance.py \
           tests/test_symbolic_dims.py tests/test_algebra.py tests/test_zoo.py
 
-.PHONY: help demo test test-slow test-kernels conformance fuzz lint bench clean
+.PHONY: help demo test test-slow test-kernels conformance fuzz fuzz-files lint bench clean
 .NOTPARALLEL:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make conformance  ONNX's backend tests through C++; writes docs/operators.md"
 	@echo "make fuzz       random graphs through C++ against ONNX Runtime, MINUTES=30, from SEED=the time;"
 	@echo "                FUZZ='--only Conv' for more; see cd tests; ../$(BIN)/python -m fuzz --help"
+	@echo "make fuzz-files  mutated model files, weights and cache entries; MINUTES, SEED and FUZZ as above"
 	@echo "make lint       ruff, mypy and clang-format"
 	@echo "make bench      compare with ONNX Runtime, OpenVINO and PyTorch on this machine (25 minutes)"
 	@echo "                BENCH='--quick' for less; see $(BIN)/python -m rootbench --help"
@@ -53,6 +54,9 @@ conformance: $(STAMP)
 
 fuzz: $(STAMP)
 	@cd tests && ../$(BIN)/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(FUZZ)
+
+fuzz-files: $(STAMP)
+	@cd tests && ../$(BIN)/python -m fuzz_files --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(FUZZ)
 
 lint: $(STAMP)
 	@echo "== ruff"

@@ -466,6 +466,10 @@ LIES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "omitted input that is needed": (lambda d: d["nodes"][0].update(inputs=["x", None]), "'sum'"),
     "too many inputs": (lambda d: d["nodes"][0].update(inputs=["x"] * 9), "'sum'"),
     "too many outputs": (lambda d: d["nodes"][0].update(outputs=["m", None, None]), "'sum'"),
+    "no outputs": (
+        lambda d: d["nodes"].append(d["nodes"][0] | {"outputs": []}),
+        "'sum'.*has no outputs",
+    ),
     "no format": (lambda d: d.pop("format"), "lacks 'format'"),
     "newer format": (lambda d: d.update(format=99), "version 99"),
     "format that is text": (lambda d: d.update(format="1"), "version '1'"),

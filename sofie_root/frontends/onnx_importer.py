@@ -298,6 +298,13 @@ class Importer:
                 error.operator = error.operator or proto.op_type
                 error.file = error.file or self.file
                 raise
+            except MALFORMED as error:
+                raise ModelError(
+                    f"its attributes or inputs make no sense ({type(error).__name__}: {error})",
+                    node=scope.prefix + (proto.name or first_output(proto)),
+                    operator=proto.op_type,
+                    file=self.file,
+                ) from error
 
     def _node(self, proto: NodeProto, scope: Scope) -> None:
         name = self._node_name(proto, scope)

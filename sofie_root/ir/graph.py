@@ -166,6 +166,8 @@ def infer_node(
         ShapeError: the inputs do not fit the operator; names the node.
         Refuse: valid, but not supported.
     """
+    if not node.outputs:
+        raise ShapeError("has no outputs", node=node.name, operator=node.op.name)
     args = [None if i is None else types[i] for i in node.inputs]
     with inferring(node.outputs) as state:
         try:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import uproot
 import xxhash
 
+from sofie_root.budget import stage
 from sofie_root.config import VERSION
 from sofie_root.errors import SofieError, StorageError
 from sofie_root.ir import DType, Graph, Refuse, TensorType, constant_type, infer_types, verify
@@ -83,7 +84,7 @@ def save(
     ):
         file["sofie_ir"] = _text(document)
         for number, array in enumerate(graph.constants.values()):
-            elements = _raw(array)
+            elements = raw(array)
             tree = file.mktree(f"w/t{number}", {"data": elements.dtype})
             for part in _parts(elements):
                 tree.extend({"data": part})
@@ -102,8 +103,11 @@ def load(path: str | os.PathLike[str]) -> Graph:
         StorageError: the file is missing, cut off, damaged, no model, or of a newer format.
         UnsupportedError: the graph uses operators that are not registered; names all of them.
     """
-    with _reading(path) as file:
-        return graph_of(_document(file), partial(_read_constant, file))
+    with _reading(path) as file, stage():
+        document = _document(file)
+        return graph_of(
+            document, partial(_read_constant, file["w"] if document["constants"] else {})
+        )
 
 
 ReadConstant: TypeAlias = Callable[[int, str, TensorType], Array]
@@ -167,11 +171,10 @@ def _text(document: Mapping[str, Any]) -> str:
 
 def checksum(data: str | Array) -> str:
     """XXH64 in hexadecimal; ROOT's baskets carry no checksum that would show a flipped bit."""
-    raw = data.encode() if isinstance(data, str) else _raw(data).data
-    return xxhash.xxh64_hexdigest(raw)
+    return xxhash.xxh64_hexdigest(data.encode() if isinstance(data, str) else raw(data).data)
 
 
-def _raw(array: Array) -> Array:
+def raw(array: Array) -> Array:
     """The elements in row-major order as a type that a TTree can hold."""
     flat = np.ravel(array, order="C")
     dtype = DType.from_numpy(flat.dtype)
@@ -249,10 +252,10 @@ def _document(file: Any) -> dict[str, Any]:
     return dict(document)
 
 
-def _read_constant(file: Any, number: int, name: str, type_: TensorType) -> Array:
-    if f"w/t{number}" not in file:
+def _read_constant(trees: Any, number: int, name: str, type_: TensorType) -> Array:
+    if f"t{number}" not in trees:
         raise StorageError(f"has no TTree 'w/t{number}'", tensor=name)
-    tree = file[f"w/t{number}"]
+    tree = trees[f"t{number}"]
     shape = [d for d in type_.shape if isinstance(d, int) and d >= 0]
     if len(shape) != type_.rank:
         raise StorageError(f"is a constant of unknown size: {type_}", tensor=name)
