@@ -127,7 +127,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--tally", help="file to which a line with all counts is appended")
     group = parser.add_argument_group("instead of the mode that belongs to a seed")
-    group.add_argument("--engine", choices=("batch", "cling", "session"))
+    group.add_argument("--engine", choices=("batch", "cling", "session", "stages"))
     group.add_argument("--compiler")
     group.add_argument("--level")
     group.add_argument("--target", choices=("AVX-512", "AVX2", "baseline"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from .modes import Mode
 from .reference import NotEvaluated
 from .sessions import run_in_sessions
 from .shrink import Case, shrink
+from .stages import first_wrong, run_in_stages
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Finding:
 
 def run_jobs(jobs: Sequence[Job], folder: Path, only_check: bool = False) -> list[Run]:
     """Runs jobs in the way that their mode says; it is the same for all but for the kernels."""
+    if jobs and jobs[0].mode.engine == "stages":
+        return run_in_stages(jobs)
     if jobs and jobs[0].mode.engine != "batch":
         return run_in_sessions(jobs, folder)
     return batch.run_jobs(jobs, folder, only_check)
@@ -80,7 +83,10 @@ def fault_of(job: Job, run: Run) -> Fault | None:
         return Fault(run.verdict, "", run.message)
     try:
         judge = Judge(job.model, job.feeds)
-        return judge.judge(run.sets) or judge.interpreter(0)
+        fault = judge.judge(run.sets)
+        if fault is not None and job.mode.engine == "stages" and fault.kind != "reference":
+            fault = replace(fault, message=f"after {first_wrong(job, judge)}: {fault.message}")
+        return fault or judge.interpreter(0)
     except NotEvaluated:
         return None
 
@@ -88,7 +94,7 @@ def fault_of(job: Job, run: Run) -> Fault | None:
 def made_small(finding: Finding, folder: Path, seconds: float) -> Finding:
     """The finding with the smallest graph that still shows it."""
     kind, text = finding.fault.kind, _essence(finding.fault)
-    quick = kind in ("load", "generate", "compile")
+    quick = finding.mode.engine == "batch" and kind in ("load", "generate", "compile")
     faults: dict[int, Fault] = {}
 
     def test(cases: Sequence[Case]) -> list[bool]:

@@ -26,8 +26,8 @@ BUILDS = {
     ("clang++", "-O1"): 0.1,
 }
 """Share of compilers and levels; clang without optimisation takes half the time of the others."""
-ENGINES = {"cling": 0.04, "session": 0.03}
-"""Share of batches that go through ``Model.session`` instead, by cling or by the compiler."""
+ENGINES = {"cling": 0.04, "session": 0.03, "stages": 0.1}
+"""Share of batches that go another way."""
 
 
 @dataclass(frozen=True, order=True)
@@ -35,8 +35,8 @@ class Mode:
     """One way.
 
     Attributes:
-        engine: ``"batch"`` for one program of many graphs, else ``Model.session``'s own way, ``"cling"`` or
-            ``"session"`` (its compiler).
+        engine: ``"batch"`` for one program of many graphs; ``"cling"`` or ``"session"`` (its compiler) for
+            ``Model.session``; ``"stages"`` for the interpreter after scheduling.
         compiler: of a batch.
         level: of optimisation.
         target: instruction set.
