@@ -7,6 +7,7 @@ outputs then move says how exact any implementation can be (Monte Carlo arithmet
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -161,7 +162,8 @@ class NodeRunner:
         if self._session is None:
             self._session = self._open()
         try:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of ONNX's reference implementation
                 results = [np.asarray(r) for r in self._session.run(self.outputs, wide)]
         except Exception as error:  # ONNX Runtime raises several kinds, none of them public
             raise NotEvaluated(str(error)) from error

@@ -262,6 +262,11 @@ def reduce(b: Builder) -> Value:
         v = bounded(b, v, 0.6, 1.4)
     keep = b.integer(0, 1)
     axes = [b.signed(int(a), v.rank) for a in b.rng.permutation(v.rank)[: b.integer(1, v.rank)]]
+    if (
+        v.is_empty
+    ):  # ONNX Runtime does not take negative axes there, and has 0 for the mean of nothing
+        axes = [a % v.rank for a in axes]
+        op = op if op != "ReduceMean" else "ReduceSum"
     if b.chance(0.08):
         return tame(b, b.node(op, v, keepdims=keep))
     if b.opset >= 18 or op == "ReduceSum":

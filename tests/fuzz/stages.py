@@ -16,7 +16,7 @@ from sofie_root.lowering.schedule import STAGES
 from sofie_root.passes.pipeline import optimise
 from sofie_root.program.choice import default_choice
 from sofie_root.program.program import Program
-from sofie_root.program.verify import verify
+from sofie_root.program.verify import ProgramError, verify
 
 from .batch import Job, Run
 from .judge import Judge
@@ -56,6 +56,8 @@ def _run(job: Job) -> Run:
         return Run(
             "refused", "; ".join(sorted({f"{r.operator}: {r.reason}" for r in error.refusals}))
         )
+    except ProgramError as error:
+        return Run("generate", f"after {last[0]}: {error}")
     except SofieError as error:
         return Run("load", f"{type(error).__name__}: {error}")
     except Exception:  # whatever it is, it is a fault
