@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + options.minutes * 60
     summary = Summary(first)
-    seen: dict[str, str] = {}
+    known = folder / "known.json"
+    seen: dict[str, str] = json.loads(known.read_text()) if known.exists() else {}
     last = first + options.graphs if options.graphs else sys.maxsize
     print(f"seeds from {first}; what goes wrong is kept in {folder}", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop = min((start // BATCH + 1) * BATCH, last)
             for finding in run_batch(range(start, stop), options, work, summary):
                 _keep(finding, options, work, folder, seen, summary)
+                known.write_text(json.dumps(seen, indent=1))
             print(summary.line(), flush=True)
             start = stop
     except KeyboardInterrupt:
@@ -78,20 +80,21 @@ def _keep(
     seen: dict[str, str],
     summary: Summary,
 ) -> None:
-    """Counts a finding; what was not met before is made small, written and told."""
+    """Counts a finding; what neither this nor an earlier run met is made small, written and told."""
     is_report = finding.fault.kind == "reference"
     counter = summary.reports if is_report else summary.faults
     rough = finding.rough_key
     if rough in seen:
         counter[seen[rough]] += 1
+        if not is_report:
+            print(f"seed {finding.seed} ({finding.mode}): again {seen[rough]}", flush=True)
         return
     if options.shrink and not is_report:
         finding = made_small(finding, work, options.shrink)
     counter[finding.key] += 1
-    if rough:
-        seen[rough] = finding.key
-    if counter[finding.key] > 1:
+    if finding.key in seen.values():
         return
+    seen[rough or finding.key] = finding.key
     place = write(finding, folder)
     fault = str(finding.fault)[:400]
     print(f"seed {finding.seed} ({finding.mode}): {fault}\n  {finding.key}\n  {place}", flush=True)
