@@ -94,6 +94,8 @@ def branch(b: Builder) -> Value:
 
 def loop(b: Builder) -> Value:
     """A Loop with one or two states, by count or by condition, sometimes with what it collects."""
+    if b.opset < 11:
+        raise Rejected("there ONNX Runtime joins what is collected along an axis that is there")
     states = [
         b.pick("f", low=0, high=3, where=lambda o: not o.is_empty) for _ in range(b.integer(1, 2))
     ]
