@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sofie_root.runtime.interpreter import find_compiler
+from sofie_root.runtime.compiler import find_compiler
 
 from . import timing
 from .events import event_loops

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sofie_root.runtime.interpreter import find_compiler
+from sofie_root.runtime.compiler import find_compiler
 
 PythonCall = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 """Makes a function that C++ can call from one of Python's."""

@@ -129,9 +129,9 @@ def test_a_damaged_library_is_compiled_again(fresh: Path) -> None:  # noqa: F811
     """In fresh processes: the loader remembers a library that it has open, and half a library is a SIGBUS."""
     code = """
         import headers
-        from sofie_root.runtime import interpreter
+        from sofie_root.runtime import compiler
         from sofie_root.runtime.session import open_header
-        interpreter.COMPILER_FLAGS += ("-O0",)
+        compiler.COMPILER_FLAGS += ("-O0",)
         session = open_header(headers.dense("damaged"), jit="compiler")
         print(session([[1, 2, 3, 4]]).item())
     """

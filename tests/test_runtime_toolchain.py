@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sofie_root.errors import ToolchainError
-from sofie_root.runtime import interpreter
+from sofie_root.runtime import compiler, interpreter
 from sofie_root.runtime.interpreter import CLING_FLAGS, choose_engine, load_library
 from sofie_root.runtime.session import open_header
 
@@ -200,12 +200,12 @@ def test_cling_without_flags_and_without_compiler_warns_once(
 
 def test_compiler_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "env g++ -pipe")
-    assert interpreter.find_compiler() == (shutil.which("env"), "g++", "-pipe")
+    assert compiler.find_compiler() == (shutil.which("env"), "g++", "-pipe")
     monkeypatch.setenv("CXX", " ")
-    assert interpreter.find_compiler() in [(shutil.which(c),) for c in ("c++", "g++", "clang++")]
+    assert compiler.find_compiler() in [(shutil.which(c),) for c in ("c++", "g++", "clang++")]
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", "/nowhere")
-    assert interpreter.find_compiler() is None
+    assert compiler.find_compiler() is None
 
 
 # -- cache -----------------------------------------------------------------------------------------
@@ -244,10 +244,10 @@ def test_a_header_is_compiled_once(
     assert left == {"compiled", ".lock"}
     assert len(list(fresh.glob("compiled-*/*.so"))) == 2
 
-    monkeypatch.setattr(interpreter, "_cpu", lambda: "another processor")
+    monkeypatch.setattr(compiler, "_cpu", lambda: "another processor")
     assert load_as_new_process(monkeypatch, headers.dense()) == 30
     assert count() == 3
-    monkeypatch.setattr(interpreter, "COMPILER_FLAGS", (*interpreter.COMPILER_FLAGS, "-O1"))
+    monkeypatch.setattr(compiler, "COMPILER_FLAGS", (*compiler.COMPILER_FLAGS, "-O1"))
     assert load_as_new_process(monkeypatch, headers.dense()) == 30
     assert count() == 4
 

@@ -27,7 +27,10 @@ def collect(headers: Iterable[str]) -> list[tuple[str, str]]:
     def visit(name: str) -> None:
         if name in done:
             return
-        text = (folder / name).read_text()
+        try:
+            text = (folder / name).read_text()
+        except OSError as error:
+            raise SofieError(f"there is no header <sofie/{name}>") from error
         for line in text.splitlines():
             if match := QUOTED.match(line):
                 visit(match.group(1))

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +42,14 @@ class Generated:
         weights: path of the weights file; None where there are none.
         inputs: of the example, by name.
         outputs: of the example, by name (empty: no example was found).
+        has_user_code: whether the header has code of custom operators in it.
     """
 
     text: str
     weights: str | None
     inputs: dict[str, Array]
     outputs: dict[str, Array]
+    has_user_code: bool = False
 
 
 def generated(model: Model, exact: bool = False) -> Generated:
@@ -61,14 +63,15 @@ def generated(model: Model, exact: bool = False) -> Generated:
         header = model.header(weights="dat", standalone=False, inline_user_code=True, exact=exact)
         _write(folder, header, model.example)
 
-    if any(node.op.is_custom for node in model.graph.all_nodes()):
+    has_user_code = any(node.op.is_custom for node in model.graph.all_nodes())
+    if has_user_code:
         # A user's operator may depend on anything, so nothing is kept.
         folder = Path(tempfile.mkdtemp(dir=process_folder()))
         make(folder)
     else:
         key = _key(model.graph, default_choice(exact))
         folder = entry(f"generated-{key}", make, f"generates {model.name!r}")
-    return _read(folder, model)
+    return replace(_read(folder, model), has_user_code=has_user_code)
 
 
 def _key(graph: Graph, choice: Choice) -> str:

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import functools
 import hashlib
 import importlib.util
 import os
-import platform
 import re
-import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from dataclasses import dataclass
@@ -31,7 +25,8 @@ from sofie_root.config import include_dir
 from sofie_root.errors import ToolchainError
 from sofie_root.ir.dtype import DType
 
-from .cache import entry
+from .compiler import excerpt, find_compiler, has_compiler, library_path
+from .trial import failure_in_child, why_incomplete
 
 Jit: TypeAlias = Literal["auto", "cling", "compiler"]
 Engine: TypeAlias = Literal["cling", "compiler"]
@@ -39,25 +34,19 @@ Engine: TypeAlias = Literal["cling", "compiler"]
 # Cling optimises little unless told to before it starts: -O2 and native vectors, and LLVM's good
 # register allocator instead of the fast one, with which accumulators live in memory (10 x slower).
 CLING_FLAGS = ("-O2", "-march=native", "-fopenmp-simd", "-mllvm -optimize-regalloc")
-COMPILER_FLAGS = (
-    "-std=c++17",
-    "-O3",
-    "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native",
-    "-fopenmp-simd",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fvisibility=hidden",  # two models in one process must not share symbols
-    "-fPIC",
-    "-shared",
-)
-
 _EXPRESSION = -(2**63)
 _API_VERSION = 1
 _NAMESPACE = re.compile(r"^namespace (\w+) \{$", re.MULTILINE)
 _INCLUDE = re.compile(r"^\s*#\s*include\s*<sofie/([^>]+)>", re.MULTILINE)
 
+_BROKEN = (
+    "After code that it could not load cling loads nothing more in this process: use jit='compiler', or "
+    "start Python again"
+)
+
 _lock = threading.RLock()
 _libraries: dict[tuple[Engine, str], Library] = {}
+_is_cling_broken = False
 _flags_in_time: bool | None = None
 _has_warned = False
 
@@ -164,12 +153,15 @@ struct Session : sofie::runtime::LibrarySession {{
 """
 
 
-def load_library(header: str | Path, *, jit: Jit = "auto") -> Library:
+def load_library(header: str | Path, *, jit: Jit = "auto", is_generated: bool = False) -> Library:
     """Loads a generated header; the same text again costs nothing.
 
     Args:
         header: the path of a header, or its text.
-        jit: ``"cling"``, ``"compiler"``, or ``"auto"``: cling if it optimises, else a compiler.
+        jit: ``"cling"``, ``"compiler"``, or ``"auto"``: cling if it optimises, else a compiler; a compiler
+            also for what cling cannot load.
+        is_generated: whether sofie_root has just generated all of it, so that cling need not try it in a
+            child process first.
 
     Raises:
         ToolchainError: neither is there, or the header does not compile.
@@ -177,13 +169,28 @@ def load_library(header: str | Path, *, jit: Jit = "auto") -> Library:
     text = header.read_text(encoding="utf-8") if isinstance(header, Path) else header
     text, namespace = with_unique_namespace(text)
     engine = choose_engine(jit)
+    if engine == "cling":
+        try:
+            return _load(text, namespace, "cling", is_generated)
+        except ToolchainError as error:
+            if jit != "auto" or not has_compiler():
+                raise
+            with contextlib.suppress(ToolchainError):  # the first message is the one that matters
+                made = _load(text, namespace, "compiler", is_generated)
+                warnings.warn(f"a C++ compiler is used: {error}", RuntimeWarning, stacklevel=2)
+                return made
+            raise
+    return _load(text, namespace, "compiler", is_generated)
+
+
+def _load(text: str, namespace: str, engine: Engine, is_generated: bool) -> Library:
     with _lock:
         if (engine, namespace) in _libraries:
             return _libraries[engine, namespace]
         if engine == "cling":
-            made = _libraries[engine, namespace] = _load_with_cling(text, namespace)
+            made = _libraries[engine, namespace] = _load_with_cling(text, namespace, is_generated)
             return made
-    made = _load_with_compiler(text, namespace)  # several models at a time, each once
+    made = _load_with_compiler(text, namespace, is_generated)  # several models at a time, each once
     with _lock:
         return _libraries.setdefault((engine, namespace), made)
 
@@ -214,7 +221,7 @@ def choose_engine(jit: Jit) -> Engine:
         raise ToolchainError(f"jit is one of 'auto', 'cling', 'compiler', not {jit!r}")
     if jit == "cling" and not has_root:
         raise ToolchainError("jit='cling' needs ROOT, which this Python cannot import")
-    if jit == "cling" or (jit == "auto" and has_root and prepare_cling()):
+    if jit == "cling" or (jit == "auto" and has_root and prepare_cling() and not _is_cling_broken):
         return "cling"
     if find_compiler() is not None:
         return "compiler"
@@ -323,26 +330,50 @@ def declare(code: str) -> None:
     try:
         root._cppyy.cppdef(code)
     except SyntaxError as error:
-        raise ToolchainError(f"cling cannot compile the code:\n{_excerpt(str(error))}") from error
+        raise ToolchainError(f"cling cannot compile the code:\n{excerpt(str(error))}") from error
+    except Exception as error:  # thrown by what it initialises
+        raise ToolchainError(
+            f"the code throws an exception when it is loaded:\n{excerpt(str(error))}"
+        ) from error
 
 
-def _load_with_cling(text: str, namespace: str) -> Library:
-    root = import_root()
-    declare(f"""#include <sofie/runtime.hxx>
-{text}
+def _load_with_cling(text: str, namespace: str, is_generated: bool) -> Library:
+    """Loads a header; code that is not ours cannot hurt what is loaded later.
+
+    Raises:
+        ToolchainError: the code is incomplete, does not compile or link, or throws when it is loaded.
+    """
+    global _is_cling_broken
+    if _is_cling_broken:
+        raise ToolchainError(_BROKEN)
+    if problem := why_incomplete(text):
+        raise ToolchainError(f"the header is incomplete: {problem}")
+    # On their own, as cling does not read a header again that was read by code which failed.
+    includes = dict.fromkeys(["runtime.hxx", *_INCLUDE.findall(text)])
+    declare("".join(f"#include <sofie/{name}>\n" for name in includes))
+
+    def load() -> int:
+        declare(f"""{text}
 namespace {namespace} {{
 inline unsigned long long sofie_api() {{
   return reinterpret_cast<std::uintptr_t>(::sofie::runtime::api<Session>());
 }}
 }}
 """)
-    # An unresolved symbol is no exception in cling: the call returns -1.
-    address = int(getattr(root, namespace).sofie_api()) % 2**64
-    if address in (0, 2**64 - 1):
-        raise ToolchainError(
-            "cling could not link the header; its message is above. jit='compiler' may work"
-        )
-    return Library("cling", namespace, address)
+        address = int(getattr(import_root(), namespace).sofie_api()) % 2**64
+        if address in (0, 2**64 - 1):  # an unresolved symbol is no exception in cling
+            raise ToolchainError("cling cannot link the header; its message is above")
+        return address
+
+    if not is_generated:
+        failure = failure_in_child(load, symptom="Failed to materialize symbols")
+        if failure is not None:
+            raise ToolchainError(f"cling cannot load the header:\n{excerpt(failure)}")
+    try:
+        return Library("cling", namespace, load())
+    except ToolchainError as error:
+        _is_cling_broken = True
+        raise ToolchainError(f"{error}\n{_BROKEN}") from error
 
 
 # --------------------------------------------------------------------------------------------------
@@ -350,40 +381,7 @@ inline unsigned long long sofie_api() {{
 # --------------------------------------------------------------------------------------------------
 
 
-def find_compiler() -> tuple[str, ...] | None:
-    """The command of the C++ compiler: ``$CXX``, which may have flags, else c++, g++ or clang++.
-
-    None if there is none.
-
-    Raises:
-        ToolchainError: ``$CXX`` names no program.
-    """
-    chosen = os.environ.get("CXX", "").strip()
-    if not chosen:
-        found = map(shutil.which, ("c++", "g++", "clang++"))
-        return next(((path,) for path in found if path), None)
-    try:
-        # A path with a space in it may stand there as it is.
-        command = [chosen] if shutil.which(chosen) else shlex.split(chosen)
-    except ValueError as error:
-        raise ToolchainError(f"CXX={chosen!r} is no command: {error}") from error
-    path = shutil.which(command[0]) if command else None
-    if path is None:
-        raise ToolchainError(
-            f"CXX={chosen!r}: there is no program {command[0] if command else ''!r}; set CXX to a C++ "
-            "compiler, or unset it to use the one of the system"
-        )
-    return str(Path(*_current_folder(), path)), *command[1:]
-
-
-def _current_folder() -> tuple[str, ...]:
-    """The current folder, unless it was removed."""
-    with contextlib.suppress(OSError):
-        return (str(Path.cwd()),)
-    return ()
-
-
-def _load_with_compiler(text: str, namespace: str) -> Library:
+def _load_with_compiler(text: str, namespace: str, is_generated: bool) -> Library:
     source = f"""#include <sofie/runtime.hxx>
 {text}
 extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sofie_model() {{
@@ -393,132 +391,17 @@ extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sof
     namespace += (
         "_library"  # what cling will know it as, so that one process can load a header both ways
     )
-    compiler = find_compiler()
-    assert compiler is not None
-    key = hashlib.sha256(
-        "\0".join(
-            [_digest(source), *compiler, _compiler_version(compiler), *COMPILER_FLAGS, _cpu()]
-        ).encode()
-    ).hexdigest()
-    name = f"{namespace[:80]}.so"
-    made = entry(
-        f"compiled-{namespace[:80]}-{key[:32]}",
-        lambda folder: _compile(compiler, source, folder, name),
-        f"compiles {namespace}",
-    )
+    path = library_path(source, _digest(source), namespace, is_generated)
     try:
-        return _open_library(made / name, namespace)
+        handle = ctypes.CDLL(str(path))
+        function = handle.sofie_model
     except (OSError, AttributeError) as error:
         raise ToolchainError(
             f"the compiled model cannot be loaded: {error}. If its folder is removed, it is compiled again",
-            file=str(made),
+            file=str(path.parent),
         ) from error
-
-
-def _compile(compiler: tuple[str, ...], source: str, folder: Path, name: str) -> None:
-    """Compiles a shared library that can be loaded: ``folder / name``.
-
-    Raises:
-        ToolchainError: with the compiler's messages.
-        OSError: the folder is full, or programs in it cannot be run.
-    """
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        done = _run_compiler(compiler, source, Path(scratch), folder / name)
-        if done.returncode != 0:
-            if _runs_out_of_space(done.stderr):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-            # Is it the header? If not, nothing can be compiled.
-            probe = "#if __cplusplus < 201703L\n#error C++17 is needed\n#endif\nint probe() { return 1; }\n"
-            plain = _run_compiler(compiler, probe, Path(scratch), Path(scratch, "probe.so"))
-            what = (
-                "make a shared library of any C++17 program"
-                if plain.returncode
-                else "compile the header"
-            )
-            messages = (plain if plain.returncode else done).stderr
-            raise ToolchainError(f"{shlex.join(compiler)} cannot {what}:\n{_excerpt(messages)}")
-    try:
-        _open_library(folder / name, "")  # what cannot be loaded is not kept
-    except (OSError, AttributeError) as error:
-        if os.statvfs(folder).f_flag & os.ST_NOEXEC:
-            reason = "nothing can be run from there (it is mounted with noexec)"
-            raise OSError(errno.EACCES, reason, str(folder)) from error
-        raise ToolchainError(
-            f"what {shlex.join(compiler)} made of the header cannot be loaded: {error}"
-        ) from error
-
-
-def _run_compiler(
-    compiler: tuple[str, ...], source: str, scratch: Path, result: Path
-) -> subprocess.CompletedProcess[str]:
-    """Runs the compiler; if it says that all went well, the result is there.
-
-    Raises:
-        ToolchainError: it cannot be run, or is no compiler.
-    """
-    file = scratch / "model.cxx"
-    file.write_text(source, encoding="utf-8")
-    command = [*compiler, *COMPILER_FLAGS, f"-I{include_dir()}", str(file), "-o", str(result)]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            cwd=None if _current_folder() else scratch,
-            env=os.environ | {"TMPDIR": str(scratch), "LC_ALL": "C"},
-        )
-    except OSError as error:
-        raise ToolchainError(f"{shlex.join(compiler)} cannot be run: {error.strerror}") from error
-    if done.returncode == 0 and not result.is_file():
-        raise ToolchainError(
-            f"{shlex.join(compiler)} ended without an error and without a result: is it a C++ compiler?"
-        )
-    return done
-
-
-def _runs_out_of_space(messages: str) -> bool:
-    reasons = errno.ENOSPC, errno.EDQUOT, errno.EROFS
-    return any(os.strerror(reason) in messages for reason in reasons)
-
-
-def _open_library(path: Path, namespace: str) -> Library:
-    handle = ctypes.CDLL(str(path))
-    function = handle.sofie_model
     function.restype = ctypes.c_void_p
     return Library("compiler", namespace, function(), handle)
-
-
-@functools.cache
-def _compiler_version(compiler: tuple[str, ...]) -> str:
-    """What the compiler says of itself; nothing if it cannot be run, which compiling will tell."""
-    with contextlib.suppress(OSError):
-        return subprocess.run(
-            [*compiler, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            cwd=None if _current_folder() else "/",
-        ).stdout
-    return ""
-
-
-@functools.cache
-def _cpu() -> str:
-    """What -march=native depends on: a cache may be shared by machines of several kinds."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        facts = [
-            line
-            for line in lines
-            if line.startswith(("model name", "flags", "Features", "CPU part"))
-        ]
-        return "\n".join(sorted(set(facts)))
-    return f"{platform.machine()} {platform.processor()} {platform.node()}"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -530,13 +413,6 @@ def _digest(text: str) -> str:
     """sha256 of a text and of every header of ours that it includes."""
     parts = [text, *(part for _, part in collect(_INCLUDE.findall(text)))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def _excerpt(messages: str, lines: int = 30) -> str:
-    """The first lines of a compiler's output, which are the ones that matter."""
-    all_lines = messages.strip().splitlines()
-    more = len(all_lines) - lines
-    return "\n".join(all_lines[:lines] + ([f"... and {more} more lines"] if more > 0 else []))
 
 
 def cpp_literal(text: str) -> str:

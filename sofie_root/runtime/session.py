@@ -38,7 +38,8 @@ def open_session(model: Model, jit: Jit = "auto", exact: bool = False) -> Sessio
         ToolchainError: the header does not compile, or the self-test fails.
     """
     made = generated(model, exact)
-    session = Session(load_library(made.text, jit=jit), made.weights)
+    library = load_library(made.text, jit=jit, is_generated=not made.has_user_code)
+    session = Session(library, made.weights)
     if made.outputs:
         session.self_test(made.inputs, made.outputs)
     return session
