@@ -357,11 +357,12 @@ class WeightsFile {
 };
 
 /// The one W of this process that was made from `path`, made now if nobody holds it. Weights are immutable,
-/// so the Sessions of all threads share them; they are freed with the last Session.
+/// so the Sessions of all threads share them; they are freed with the last Session. The list itself is never
+/// destroyed: static objects may make Sessions while the program ends, and threads may still run then.
 template <class W>
 std::shared_ptr<const W> shared_weights(const std::string& path) {
-  static std::mutex mutex;
-  static std::map<std::string, std::weak_ptr<const W>> cache;
+  static std::mutex& mutex = *new std::mutex;
+  static auto& cache = *new std::map<std::string, std::weak_ptr<const W>>;
   const std::lock_guard<std::mutex> lock(mutex);
   std::weak_ptr<const W>& slot = cache[path];
   std::shared_ptr<const W> weights = slot.lock();
