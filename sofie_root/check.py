@@ -129,7 +129,7 @@ def check(
 
         given = read_events(session, events, columns, layout, max_events)
     sizes: list[dict[str, int]] = []
-    for sample in _drawn(model, known, seed, dict(dims or {})) if given is None else given:
+    for sample in _drawn(model, known, samples, seed, dict(dims or {})) if given is None else given:
         if given is None and len(sizes) >= samples:
             done = all(row.changes or row.constant for row in rows.values())
             if done or len(sizes) >= samples + MORE_SAMPLES:
@@ -252,8 +252,10 @@ def _look_for_changes(
                 row.see(found[name])
 
 
-def _drawn(model: Model, known: _Reference, seed: int, dims: dict[str, int]) -> Iterator[Sample]:
-    """Random inputs and what the reference makes of them, without end."""
+def _drawn(
+    model: Model, known: _Reference, samples: int, seed: int, dims: dict[str, int]
+) -> Iterator[Sample]:
+    """Random inputs and what the reference makes of them; ends where none is found after ``samples``."""
     symbols = [s.name for s in model.graph.symbols()]
     for name, size in dims.items():
         if name not in symbols:
@@ -268,6 +270,8 @@ def _drawn(model: Model, known: _Reference, seed: int, dims: dict[str, int]) -> 
         scale = SCALES[number] if number < len(SCALES) else MORE_SCALES[number % len(MORE_SCALES)]
         sample = find_sample(model.graph, known.run, rng, largest, known.refuses, scale, dims)
         if sample is None:
+            if number >= samples:
+                return
             raise SofieError(
                 f"{known.name} takes none of the random inputs that were tried; set symbolic dims "
                 "to sizes that the model takes (dims=, --dims), or give inputs (inputs=, --inputs)"

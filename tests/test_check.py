@@ -16,7 +16,7 @@ import sofie_root
 from sofie_root.check import check, compare
 from sofie_root.errors import InputError, SofieError
 from sofie_root.ir import DType, Equality, Graph, TensorType, symbol
-from sofie_root.samples import draw_dims, draw_inputs
+from sofie_root.samples import draw_dims, draw_inputs, find_sample
 
 WEIGHTS = np.linspace(-1, 1, 15, dtype=np.float32).reshape(3, 5)
 
@@ -299,6 +299,23 @@ def test_an_output_that_never_changes_is_no_success(tmp_path: Path) -> None:
     x = np.ones((2, 3), np.float32)
     assert not loaded.check(inputs={"x": x}).ok
     assert not loaded.check(inputs={"x": x}, outputs={"y": x}).ok
+
+
+def test_what_is_drawn_in_addition_need_not_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [node("Mul", ["x", "zero"], ["y"])]
+    constants = {"zero": np.float32(0)}
+    path = save(tmp_path / "m.onnx", nodes, [value("y", ["N", 3])], constants)
+    drawn = iter([find_sample] * 4)
+
+    def find(*arguments: Any) -> Any:
+        return next(drawn, lambda *_: None)(*arguments)
+
+    monkeypatch.setattr("sofie_root.check.find_sample", find)
+    report = sofie_root.load(path).check()
+    assert len(report.samples) == 4
+    assert report.outputs[0].verdict == "NEVER CHANGES"
 
 
 def test_more_is_drawn_until_a_rare_output_changes(tmp_path: Path) -> None:

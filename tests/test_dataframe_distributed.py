@@ -61,6 +61,28 @@ def test_shipped_code_does_what_the_functor_does(root: Any, model_file: Path) ->
     assert len(set(found["local"])) > 10
 
 
+def test_shipped_code_lays_columns_out_as_the_functor_does(root: Any, tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "square",
+        [value("x", onnx.TensorProto.FLOAT, [1, 2, 2])],
+        [value("y", onnx.TensorProto.FLOAT, [1, 2, 2])],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), tmp_path / "square.onnx")
+    model = sofie_root.load(tmp_path / "square.onnx")
+    df = root.RDataFrame(3).Define("a", "ROOT::RVecF{1, 2}").Define("b", "ROOT::RVecD{3, 4}")
+    types = [str(df.GetColumnType(c)) for c in ("a", "b")]
+    for layout, expected in (("features last", [1, 3, 2, 4]), ("features first", [1, 2, 3, 4])):
+        df = define(df, layout[9:], model, ["a", "b"], layout=layout)
+        booking = Booking("", [0], ["a", "b"], types, layouts=[layout])
+        df = df.Define(f"shipped_{layout[9:]}", distribute(model, booking))
+        found = df.AsNumpy([layout[9:], f"shipped_{layout[9:]}"])
+        for arrays in found.values():
+            assert [list(v) for v in arrays] == [expected] * 3
+
+
 def test_a_session_cannot_be_shipped(model_file: Path) -> None:
     session = sofie_root.load(model_file).session()
     with pytest.raises(DataFrameError, match="needs the model itself"):
