@@ -18,7 +18,7 @@ from .codegen import header as codegen
 from .config import VERSION
 from .errors import BudgetError, InputError, ModelError
 from .ir import Dim, Equality, Graph, Symbol, TensorType, infer_types
-from .ir.dim import Atom, substitute
+from .ir.dim import Atom, Broadcast, single_atom, substitute
 from .ir.graph import constant_type, substitute_symbols
 from .lowering.interpret import evaluate
 from .lowering.schedule import Schedule, schedule
@@ -390,6 +390,10 @@ def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:
         a, b = substitute(e.a, sizes), substitute(e.b, sizes)
         if isinstance(a, int) and isinstance(b, int) and a != b:
             raise ModelError(f"{e.why}: {e.a} is {a} and {e.b} is {b}, they must be equal")
-        if a != b and not any({a, b} == {o.a, o.b} for o in fixed.equalities):
+        joined = single_atom(a)
+        if isinstance(joined, Broadcast):  # a known size is what the other one broadcasts to
+            b = next((d for d in joined.dims() if isinstance(d, int)), b)
+        holds = a == b and not isinstance(joined, Broadcast)
+        if not holds and not any({a, b} == {o.a, o.b} for o in fixed.equalities):
             fixed.equalities.append(Equality(a, b, e.why))
     return fixed

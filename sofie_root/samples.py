@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .budget import reserve
-from .ir import DType, Graph, Symbol
-from .ir.dim import Atom, Dim, evaluate, single_atom, size_symbols
+from .errors import ShapeError
+from .ir import DType, Graph, Symbol, TensorType
+from .ir.dim import Atom, Dim, evaluate, linear, single_atom, size_symbols
+from .meanings import Meaning, meanings
+from .program.program import Check
 
 Array = npt.NDArray[Any]
 Runner: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -82,23 +85,52 @@ def draw_dims(
     }
     sizes |= given
     demanded = [
-        (e.a, e.b) for e in graph.equalities if all(s in sizes for s in size_symbols((e.a, e.b)))
+        Check(e.a, e.b, e.why)
+        for e in graph.equalities
+        if all(s in sizes for s in size_symbols((e.a, e.b)))
     ]
-    for a, b in demanded * 2:  # twice: one may follow from a later one
-        for one, other in ((a, b), (b, a)):
-            atom = single_atom(one)
-            if (
-                isinstance(atom, Symbol)
-                and atom not in given
-                and _value(a, sizes) != _value(b, sizes)
-            ):
-                sizes[atom] = _value(other, sizes)
-    if any(_value(a, sizes) != _value(b, sizes) for a, b in demanded):
-        return None
+    for check in demanded * 3:  # one may follow from a later one
+        _satisfy(check, sizes, given)
     shapes = [d for name in graph.inputs for d in graph.types[name].shape]
-    if any(_value(d, sizes) < 0 for d in shapes):
+    try:
+        if not all(_holds(check, sizes) for check in demanded):
+            return None
+        if any(_value(d, sizes) < 0 for d in shapes):
+            return None
+    except ShapeError:  # sizes that do not broadcast
         return None
     return {s.name: sizes[s] for s in graph.symbols()}
+
+
+def _holds(check: Check, sizes: Mapping[Atom, int]) -> bool:
+    kind, *dims = check.parts
+    a, b = (_value(d, sizes) for d in dims)
+    if kind == "at_most":
+        return a <= b
+    return a == b or (kind == "broadcast" and b == 1) or (kind.startswith("broadcast") and a == 1)
+
+
+def _satisfy(check: Check, sizes: dict[Atom, int], given: Mapping[Atom, int]) -> None:
+    """Changes a size that is not given, where one can be found that makes a check hold."""
+    try:
+        if _holds(check, sizes):
+            return
+        kind, a, b = check.parts
+        if kind == "at_most":
+            missing = _value(a, sizes) - _value(b, sizes)
+            for symbol in size_symbols([b]):
+                grown = linear(b, symbol)
+                step = 0 if grown is None else grown[0]
+                if symbol not in given and isinstance(step, int) and step > 0:
+                    sizes[symbol] += -(-missing // step)
+                    return
+        for one, other in ((a, b), (b, a)):
+            atom = single_atom(one)
+            if isinstance(atom, Symbol) and atom not in given:
+                sizes[atom] = _value(other, sizes)
+                return
+    except ShapeError:  # sizes inside that do not broadcast: another demand says so, too
+        return
 
 
 def draw_inputs(
@@ -108,25 +140,49 @@ def draw_inputs(
     top: int,
     scale: float = 1.0,
 ) -> dict[str, Array]:
-    """Random arrays for all inputs: normally distributed floats, integers in ``[0, top]``.
+    """Random arrays for all inputs that respect what they mean (see :mod:`sofie_root.meanings`).
+
+    Else floats are normally distributed and integers are in ``[0, top]``.
 
     Raises:
         BudgetError: they take more memory than they may (see :mod:`sofie_root.budget`).
     """
     sizes: dict[Atom, int] = {Symbol(name): size for name, size in dims.items()}
+    known = meanings(graph)
+
+    def size(d: Dim) -> int | None:
+        return _value(d, sizes) if all(s in sizes for s in size_symbols([d])) else None
+
     inputs: dict[str, Array] = {}
     for name in graph.inputs:
         type_ = graph.types[name]
         shape = tuple(_value(d, sizes) for d in type_.shape)
         reserve(shape, np.dtype(np.float64).itemsize)
-        array: Any
-        if type_.dtype.is_float:
+        array: Any = _meant(known.get(name, ()), rng, type_, shape, size)
+        if array is not None:
+            pass
+        elif type_.dtype.is_float:
             array = rng.standard_normal(shape) * scale
         else:
             high = 1 if type_.dtype is DType.BOOL else top
             array = rng.integers(0, high, shape, endpoint=True)
         inputs[name] = np.asarray(array, type_.dtype.numpy)
     return inputs
+
+
+def _meant(
+    known: Sequence[Meaning],
+    rng: np.random.Generator,
+    type_: TensorType,
+    shape: tuple[int, ...],
+    size: Callable[[Dim], int | None],
+) -> Any:
+    """Content that means all of this, as far as one can be found: of integers the smaller ones."""
+    drawn = [m.draw(rng, type_, shape, size) for m in known]
+    arrays = [np.broadcast_to(a, shape) for a in drawn if a is not None]
+    if not arrays:
+        return None
+    return arrays[0] if type_.dtype.is_float else np.minimum.reduce(arrays)
 
 
 def _value(dim: Dim, sizes: Mapping[Atom, int]) -> int:

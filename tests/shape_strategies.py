@@ -56,6 +56,9 @@ def sliced(x: np.ndarray, window: dict[str, list[int]]) -> np.ndarray:
     """NumPy's slice of the same meaning."""
     index: list[Any] = [slice(None)] * x.ndim
     for start, end, axis, step in zip(*window.values(), strict=True):
-        # ONNX counts -1 - size and below as before the first element, as Python does.
+        if (
+            step < 0 and x.shape[axis]
+        ):  # unlike Python's, a start before the first element is the first
+            start = max(start, -x.shape[axis])
         index[axis] = slice(start, end, step)
     return x[tuple(index)]

@@ -344,7 +344,7 @@ def test_what_a_dead_node_demands_of_inputs_is_still_checked() -> None:
         ["y"],
     )
     graph = remove_dead(imported(proto)).graph
-    assert {(str(e.a), str(e.b)) for e in graph.equalities} == {("N", "M")}
+    assert {(str(e.a), str(e.b)) for e in graph.equalities} == {("broadcast(M, N)",) * 2}
 
 
 # -- weights ---------------------------------------------------------------------------------------

@@ -105,20 +105,23 @@ class CpuPrinter:
             why = string_literal(f"{', '.join(step.origin)}: {step.symbol}")
             return [f"const std::ptrdiff_t {name} = sofie::size({value}, {why});"]
         assert isinstance(step, Check)
-        small_large = step.at_most
-        name = "check_equal" if small_large is None else "check_at_most"
-        a, b = (text.dim(d, self.scope()) for d in small_large or (step.a, step.b))
-        why = string_literal(f"{step.why}: {step.demand}{self._whose(step)}")
-        return [f"sofie::{name}({a}, {b}, {why});"]
+        return self.check(step, self.scope())
 
-    def _whose(self, check: Check) -> str:
-        """Which inputs the sizes of a check are of."""
+    def check(self, check: Check, scope: Scope) -> list[str]:
+        """The line that checks two sizes."""
+        kind, *sizes = check.parts
+        a, b = (text.dim(d, scope) for d in sizes)
+        why = string_literal(f"{check.why}: {check.demand}{self.whose((check.a, check.b))}")
+        return [f"sofie::check_{kind}({a}, {b}, {why});"]
+
+    def whose(self, dims: Iterable[Dim]) -> str:
+        """Which inputs the sizes in these expressions are of."""
         places = {
             d: f"{d} is axis {axis} of {name!r}"
             for name in reversed(self.schedule.program.inputs)
             for axis, d in reversed(list(enumerate(self.schedule.program.buffers[name].shape)))
         }
-        known = [as_poly(s) for s in size_symbols((check.a, check.b))]
+        known = [as_poly(s) for s in size_symbols(dims)]
         found = [places[s] for s in known if s in places]
         return f" ({', '.join(found)})" if found else ""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sofie_root.ir.dim import (
     Atom,
+    Broadcast,
     Dim,
     FloorDiv,
     Max,
@@ -92,6 +93,8 @@ def _atom(atom: Atom, scope: Scope) -> str:
     if isinstance(atom, Min | Max):
         name = "min" if isinstance(atom, Min) else "max"
         return f"std::{name}<std::ptrdiff_t>({{{', '.join(dim(a, scope) for a in atom.args)}}})"
+    if isinstance(atom, Broadcast):
+        return f"sofie::broadcast_size({dim(atom.a, scope)}, {dim(atom.b, scope)})"
     assert isinstance(atom, Cell), atom
     if atom in scope.cells:
         return scope.cells[atom]

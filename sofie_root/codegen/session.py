@@ -17,7 +17,8 @@ from sofie_root.backends.cpu import INDENT, CpuPrinter
 from sofie_root.backends.literals import number
 from sofie_root.backends.names import KEYWORDS, Names, comment, string_literal
 from sofie_root.backends.text import Scope
-from sofie_root.ir.dim import Atom, Dim, Poly, Symbol, single_atom, size_symbols
+from sofie_root.ir.dim import Atom, Dim, Poly, Symbol, product, single_atom, size_symbols
+from sofie_root.lowering.limits import limits
 from sofie_root.lowering.memory import offset_symbol
 from sofie_root.lowering.schedule import Schedule
 from sofie_root.program.program import Bind, Branch, Buffer, Check, Fetch, Repeat
@@ -116,6 +117,7 @@ class Struct:
             self.names.name(symbol, "size_" + symbol.name)
         dtypes = {b.dtype for b in self.program.buffers.values()}
         shared.headers |= {"session.hxx", "math.hxx"}
+        self.limits = limits(self.program, schedule.steps, schedule.symbols)
         self.body = self._body()
         if any(d.compute is not d for d in dtypes) or any(map(HALF.search, self.body)):
             shared.headers.add("half.hxx")
@@ -273,6 +275,8 @@ class Struct:
         scope = Scope({s: _signed(name) for s, name in self.sizes.items()}, {})
         lines = [f"{result} infer({', '.join(self._parameters())}) {{"]
         arguments = [*self.sizes.values(), *(p.cpp for p in self.inputs)]
+        if self.sizes:
+            lines.append(f"{INDENT}prepare({', '.join(self.sizes.values())});")
         for port, kind in zip(self.outputs, types, strict=True):
             if port.dynamic:
                 lines.append(f"{INDENT}{kind} {port.cpp};")
@@ -318,6 +322,7 @@ class Struct:
         """The statements of ``infer_to``."""
         steps: list[str] = []
         ready = set(self.schedule.symbols)
+        new: list[Symbol | None] = []
         grown: set[str] = set()
         waiting = [p.buffer.name for p in self.outputs if p.dynamic]
         waiting += list(self.schedule.plan.growing)
@@ -328,9 +333,18 @@ class Struct:
         for k, step in enumerate(self.schedule.steps):
             if isinstance(step, Bind):
                 ready.add(step.symbol)
+            if isinstance(step, Check) and not self._is_late(step):
+                continue
             if not isinstance(step, Bind | Check):
                 steps.append("")
             steps += self._step(k)
+            if isinstance(step, Bind):
+                steps += self._check_products(step.symbol, self.printer.scope())
+                new.append(step.symbol)
+            if isinstance(next(iter(self.schedule.steps[k + 1 :]), None), Bind | Check):
+                continue  # nothing grows before all that is demanded of its size was checked
+            steps += self._check_axes(new, self.printer.scope())
+            new = []
             for name in waiting:
                 needs = size_symbols([self.program.buffers[name].numel])
                 if name not in grown and ready.issuperset(needs):
@@ -356,6 +370,29 @@ class Struct:
         first = len(self.sizes)
         bound = [f"sizes_[{first + k}] = {self.names[s]};" for k, s in enumerate(self.bound)]
         return lines + steps + bound + self._result_dims()
+
+    def _is_late(self, check: Check) -> bool:
+        """Whether a check is of sizes that only the run tells; ``prepare`` does the others."""
+        symbols = size_symbols((check.a, check.b))
+        return not symbols or not set(self.schedule.symbols).issuperset(symbols)
+
+    def _check_products(self, after: Symbol | None, scope: Scope) -> list[str]:
+        """Checks that no product overflows of the sizes that are known after this one."""
+        lines = []
+        for factors in self.limits[after].products:
+            shown = f"{product(factors)}{self.printer.whose(factors)}"
+            listed = ", ".join(text.dim(d, scope) for d in factors)
+            lines.append(f"sofie::check_product({{{listed}}}, {string_literal(shown)});")
+        return lines
+
+    def _check_axes(self, after: Sequence[Symbol | None], scope: Scope) -> list[str]:
+        """Checks that no size is negative that is known after these."""
+        return [
+            f"sofie::size({text.dim(d, scope)}, "
+            f"{string_literal(f'{what}, {d}{self.printer.whose((d,))},')});"
+            for symbol in after
+            for d, what in self.limits[symbol].axes
+        ]
 
     def _step(self, k: int) -> list[str]:
         step = self.schedule.steps[k]
@@ -459,15 +496,21 @@ class Struct:
         for k, name in enumerate(symbolic):
             known[offset_symbol(name)] = f"static_cast<std::ptrdiff_t>(offsets_[{k}])"
         same = " && ".join(f"{self.names[s]} == sizes_[{k}]" for k, s in enumerate(symbols))
-        inner.append(f"if ({same}) return;")
+        inner.append(f"if (sizes_[0] >= 0 && {same}) return;")
         scope = Scope(known, {})
         offsets = self.schedule.plan.offsets
+        inner += self._check_products(None, scope)
+        for step in self.schedule.steps:
+            if isinstance(step, Check) and not self._is_late(step):
+                inner += self.printer.check(step, scope)
+        inner += self._check_axes([None], scope)
         for k, name in enumerate(symbolic):
             inner.append(
                 f"offsets_[{k}] = static_cast<std::size_t>({text.dim(offsets[name], scope)});"
             )
         if isinstance(self.schedule.plan.total, Poly):
             total = text.dim(self.schedule.plan.total, scope)
+            inner.append("sizes_[0] = -1;  // not ready, should there be too little memory")
             inner.append(f"arena_.reserve(static_cast<std::size_t>({total}));")
         for k, s in enumerate(symbols):
             inner.append(f"sizes_[{k}] = {self.names[s]};")

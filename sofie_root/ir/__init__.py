@@ -11,6 +11,7 @@ from .op import (
     operator,
     output_count,
     require_at_most,
+    require_broadcast,
     require_equal,
     runtime_size,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "operator",
     "output_count",
     "require_at_most",
+    "require_broadcast",
     "require_equal",
     "runtime_size",
     "symbol",

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, Union
 import numpy as np
 
 from sofie_root.budget import spend
-from sofie_root.errors import BudgetError
+from sofie_root.errors import BudgetError, ShapeError
 
 Dim: TypeAlias = Union[int, "Poly"]
 Monomial: TypeAlias = tuple[tuple["Atom", int], ...]
@@ -199,6 +199,34 @@ class Max(_Extremum):
         highs = [high for _, high in pairs]
         ints = [high for high in highs if isinstance(high, int)]
         return (max(lows) if lows else None), (max(ints) if len(ints) == len(highs) else None)
+
+
+class Broadcast(Atom):
+    """The size that two sizes broadcast to: the other one where one of them is 1, else both are equal."""
+
+    __slots__ = ("a", "b")
+
+    def __init__(self, a: Dim, b: Dim) -> None:
+        super().__init__(a, b)
+        self.a, self.b = a, b
+
+    def dims(self) -> tuple[Dim, ...]:
+        """The operands."""
+        return self.a, self.b
+
+    def rebuild(self, dims: tuple[Dim, ...]) -> Dim:
+        """The same operation, simplified again."""
+        return broadcast(*dims)
+
+    def evaluate(self, dims: tuple[Any, ...], lookup: Lookup) -> Any:
+        """The value for these operand values."""
+        a, b = dims
+        if a != b and 1 not in (a, b):
+            raise ShapeError(f"sizes {a} and {b} do not broadcast ({self.a} and {self.b})")
+        return b if a == 1 else a
+
+    def __str__(self) -> str:
+        return f"broadcast({self.a}, {self.b})"
 
 
 class Poly:
@@ -481,6 +509,21 @@ def maximum(*args: Dim) -> Dim:
     return _extremum(Max, args)
 
 
+def broadcast(a: Dim, b: Dim) -> Dim:
+    """The size that two sizes broadcast to.
+
+    Raises:
+        ShapeError: both are known, differ, and none is 1.
+    """
+    if a == b or b == 1:
+        return a
+    if a == 1:
+        return b
+    if isinstance(a, int) and isinstance(b, int):
+        raise ShapeError(f"sizes {a} and {b} do not broadcast")
+    return as_poly(Broadcast(*sorted((a, b), key=str)))
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     """Product of all dims (1 for none): the number of elements of a shape."""
     total: Dim = 1
@@ -533,6 +576,11 @@ def _least(low: Dim | None) -> int | None:
 
 def at_least(a: Dim, b: Dim) -> bool:
     """Whether ``a >= b`` is proven for every value of the symbols (False: not proven)."""
+    larger, smaller = single_atom(a), single_atom(b)
+    if isinstance(larger, Max) and b in larger.args:
+        return True
+    if isinstance(smaller, Min) and a in smaller.args:
+        return True
     low, _ = bounds(a - b)
     if low is None:
         return False

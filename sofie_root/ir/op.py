@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from sofie_root.errors import ShapeError
 
-from .dim import Dim, Poly, minimum, symbol
+from .dim import Dim, Poly, broadcast, minimum, symbol
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -129,6 +129,22 @@ def require_equal(a: Dim, b: Dim, why: str) -> Dim:
     if state is not None:
         state.equalities.append((a, b, why))
     return min((a, b), key=lambda d: (isinstance(d, Poly), len(str(d)), str(d)))
+
+
+def require_broadcast(a: Dim, b: Dim, why: str) -> Dim:
+    """The size that two sizes broadcast to; states in ``infer`` that they do.
+
+    Raises:
+        ShapeError: both are known and do not.
+    """
+    result = broadcast(a, b)
+    for known in (a, b):  # a known size is the result, whether the other one is 1 or the same
+        if isinstance(known, int) and known != 1 and result != known:
+            return require_equal(result, known, why)
+    state = _current.get()
+    if state is not None and result not in (a, b):
+        state.equalities.append((result, result, why))
+    return result
 
 
 def require_at_most(small: Dim, large: Dim, why: str) -> None:

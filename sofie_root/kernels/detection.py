@@ -59,6 +59,17 @@ def _bilinear(plane: Array, y: float, x: float) -> Array:
     return np.stack([w * plane[:, p, q] for w, p, q in corners])
 
 
+def _touching(start: float, size: float, count: float, pixels: int, given: bool) -> Array:
+    """Places of a bin's samples along one axis, without those far outside of the image."""
+    if not count > 0:
+        return np.zeros(0)
+    step = size / count
+    before = 0.0 if given else np.floor((-1 - start) / step) - 2
+    first = min(before, count) if before > 0 else 0.0
+    number = count - first if given else min(count - first, 2.0 * pixels + 8)
+    return np.asarray(start + (first + np.arange(int(number)) + 0.5) * step)
+
+
 def _roi_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
     x, rois, images = inputs
     t = dict(kernel.traits)
@@ -72,24 +83,22 @@ def _roi_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> lis
         if not t["half_pixel"]:
             h, w = max(h, 1.0), max(w, 1.0)
         bins = h / height, w / width
-        rows, columns = (
-            t["sampling_ratio"] or (max(int(np.ceil(n)), 0) if np.isfinite(n) else 0) for n in bins
-        )
-        spend(STATEMENT * height * width * max(rows * columns, 1))
+        asked = t["sampling_ratio"]
+        counts = [float(asked or (np.ceil(n) if n > 0 else 0)) for n in bins]
         for p, q in np.ndindex(height, width):
-            samples = [
-                _bilinear(
-                    x[image],
-                    top + p * bins[0] + (i + 0.5) * bins[0] / rows,
-                    left + q * bins[1] + (j + 0.5) * bins[1] / columns,
-                )
-                for i in range(rows)
-                for j in range(columns)
-            ]
+            starts = top + p * bins[0], left + q * bins[1]
+            rows, columns = (
+                _touching(start, bin_, count, n, bool(asked))
+                for start, bin_, count, n in zip(starts, bins, counts, x.shape[2:], strict=True)
+            )
+            spend(STATEMENT * (1 + len(rows) * len(columns)))
+            samples = [_bilinear(x[image], y, x_) for y in rows for x_ in columns]
+            if len(samples) < counts[0] * counts[1]:  # the others are outside and count as 0
+                samples.append(np.zeros((4, x.shape[1])))
             if samples and t["maximum"]:
                 out[r, :, p, q] = np.max(samples, axis=(0, 1))
             elif samples:
-                out[r, :, p, q] = np.sum(samples, axis=(0, 1)) / len(samples)
+                out[r, :, p, q] = np.sum(samples, axis=(0, 1)) / (counts[0] * counts[1])
     return [out.astype(x.dtype)]
 
 

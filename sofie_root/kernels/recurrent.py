@@ -254,7 +254,9 @@ class _Run:
         assert w is not None
         assert r is not None
         assert bias is not None
-        self.lens = np.full(self.batch, self.seq) if lens is None else np.clip(lens, 0, self.seq)
+        self.lens = np.full(self.batch, self.seq) if lens is None else lens
+        if np.any((self.lens < 0) | (self.lens > self.seq)):
+            raise IndexError(f"a length in {self.lens} is no part of {self.seq} steps")
         self.r = unpack_strips(r, parts, self.hidden)
         self.bias = in_model_order(bias, parts, self.hidden)
         weights = in_model_order(unpack(w, bias.shape[-1]), parts, self.hidden)

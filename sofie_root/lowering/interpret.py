@@ -42,6 +42,7 @@ from sofie_root.program.program import (
 
 from .functions import FUNCTIONS, UPDATES, combine, convert
 from .interpret_control import run_branch, run_repeat
+from .limits import MOST_ELEMENTS
 from .lower import lower
 
 Array = npt.NDArray[Any]
@@ -111,8 +112,7 @@ def _run(memory: Memory, statement: Statement) -> None:
     elif isinstance(statement, Kernel):
         _run_kernel(memory, statement)
     elif isinstance(statement, Bind):
-        value = Grid(memory, (), in_own_type=True).value(statement.value)
-        memory.sizes[statement.symbol] = int(value)
+        _bind(memory, statement)
     elif isinstance(statement, Check):
         _check(memory, statement)
     elif isinstance(statement, Fetch):
@@ -180,7 +180,11 @@ class Memory:
 
     def shape(self, dims: Sequence[Dim]) -> tuple[int, ...]:
         """The numbers that a shape stands for."""
-        return tuple(self.size(d) for d in dims)
+        sizes = tuple(self.size(d) for d in dims)
+        if min(sizes, default=0) < 0 or prod(max(n, 1) for n in sizes) > MOST_ELEMENTS:
+            shown = " and ".join("[" + ", ".join(map(str, s)) + "]" for s in (dims, sizes))
+            raise InputError(f"{self.program.name}: no tensor can have the shape {shown}")
+        return sizes
 
 
 def _read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
@@ -242,10 +246,25 @@ def _run_body(
     return list(interpret(program, own, inner, double=double).values())
 
 
+def _bind(memory: Memory, bind: Bind) -> None:
+    size = int(Grid(memory, (), in_own_type=True).value(bind.value))
+    if not 0 <= size <= MOST_ELEMENTS:
+        origin = ", ".join(bind.origin)
+        raise InputError(f"{origin}: {bind.symbol} is {size}, which is no size")
+    memory.sizes[bind.symbol] = size
+
+
 def _check(memory: Memory, check: Check) -> None:
-    a, b = memory.size(check.a), memory.size(check.b)
-    if a != b:
-        raise InputError(f"{check.why}: {check.a} = {a} and {check.b} = {b} must be equal")
+    kind, *sizes = check.parts
+    a, b = map(memory.size, sizes)
+    holds = {
+        "equal": a == b,
+        "at_most": a <= b,
+        "broadcast": a == b or 1 in (a, b),
+        "broadcast_to": a in (1, b),
+    }
+    if not holds[kind]:
+        raise InputError(f"{check.why}: {check.demand} does not hold, these are {a} and {b}")
 
 
 class Grid:

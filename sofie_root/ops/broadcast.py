@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sofie_root.errors import ShapeError
-from sofie_root.ir import Dim, Shape, require_equal
+from sofie_root.ir import Dim, Shape, require_broadcast, require_equal
+from sofie_root.ir.dim import broadcast
 from sofie_root.program.builder import Tensor, broadcast_index
 from sofie_root.program.expr import Expr, scalar
 
@@ -39,7 +40,7 @@ def _common(a: Dim, b: Dim, shapes: tuple[Shape, ...]) -> Dim:
     if isinstance(a, int) and isinstance(b, int) and a != b:
         shown = " and ".join("[" + ", ".join(map(str, s)) + "]" for s in shapes)
         raise ShapeError(f"shapes {shown} do not broadcast: {a} against {b}")
-    return require_equal(a, b, "broadcast dimensions must be equal")
+    return require_broadcast(a, b, "sizes must broadcast")
 
 
 def require_broadcastable(shape: Shape, target: Shape, what: str) -> None:
@@ -48,4 +49,5 @@ def require_broadcastable(shape: Shape, target: Shape, what: str) -> None:
         raise ShapeError(f"{what} has {len(shape)} axes, at most {len(target)} fit")
     for d, t in zip(shape, target[len(target) - len(shape) :], strict=True):
         if d != 1:
-            require_equal(d, t, f"{what} must broadcast")
+            joined = broadcast(d, t)
+            require_equal(joined, t, f"{what} must broadcast")

@@ -50,6 +50,13 @@ class ComputedAxes:
         assert isinstance(count, int)
         return count
 
+    def check(self, b: Builder) -> None:
+        """Demands that no axis is named twice."""
+        total: Expr = ZERO
+        for axis in range(self.rank):
+            total = total + self.names(axis)
+        b.check_equal(bound(b, "axes", total), self.count, "no axis may be named twice")
+
     def numbers(self) -> list[Expr]:
         """Each axis counted from the front."""
         at: Sequence[tuple[int, ...]] = [(k,) for k in range(self.count)]
@@ -119,6 +126,7 @@ class ComputedReduction:
     def of(cls, b: Builder, x: Tensor, axes: Tensor) -> ComputedReduction:
         """Binds the sizes of the result."""
         named = ComputedAxes(axes, x.rank)
+        named.check(b)
         kept = tuple(
             bound(b, f"kept:{k}", expr.select(expr.compare("eq", named.names(k), 1), ONE, size))
             for k, size in enumerate(map(expr.index, x.shape))

@@ -175,11 +175,10 @@ class EyeLike(Op):
         """One loop."""
         out = b.outputs[0]
         one = expr.constant(1, out.dtype.compute)
+        diagonal = expr.constant(self.k, DType.INT64)
         return b.loop(
             out.shape,
-            lambda i, j: expr.select(
-                expr.compare("eq", expr.index(j), expr.index(i + self.k)), one, 0
-            ),
+            lambda i, j: expr.select(expr.compare("eq", expr.index(j - i), diagonal), one, 0),
             out.dtype,
         )
 

@@ -13,6 +13,7 @@ from sofie_root.ir import (
     Shape,
     TensorType,
     operator,
+    require_at_most,
     require_equal,
     runtime_size,
 )
@@ -22,21 +23,11 @@ from sofie_root.program.builder import Builder, Tensor, flat_index
 from sofie_root.program.expr import Expr, call, cast, compare
 
 from .checks import FLOATS, require_dtype, require_one_dtype
-from .computed_axes import bound
 from .shape import static_length
-from .symbolic import dims_of
+from .symbolic import dims_of, sizes_of
 from .window import one_per_axis
 
 Index = tuple[Dim, ...]
-
-
-def _known(sizes: Tensor, b: Builder, what: str) -> Shape:
-    """Sizes that a tensor holds, as numbers or as symbols that are bound to them."""
-    if sizes.type.value is not None:
-        return sizes.type.value
-    return tuple(
-        bound(b, f"{what}:{k}", call("max", expr.index(d), 1)) for k, d in enumerate(dims_of(sizes))
-    )
 
 
 @operator("Col2Im", since=18)
@@ -61,8 +52,10 @@ class Col2Im(Op):
             channels = floordiv(x.shape[1], product(block.value))
             require_equal(channels * product(block.value), x.shape[1], "whole blocks of channels")
             if image.value is not None:
-                places = product(self._places(shape, block.value))
-                require_equal(places, x.shape[2], "one column for each place of a block")
+                places = self._places(shape, block.value)
+                for n in places:
+                    require_at_most(1, n, "a block must fit into the image")
+                require_equal(product(places), x.shape[2], "one column for each place of a block")
         return TensorType(x.dtype, (x.shape[0], channels, *shape))
 
     def _attributes(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -89,12 +82,18 @@ class Col2Im(Op):
         if image.type.value is None:
             for symbol, size in zip(out[2:], dims_of(image), strict=True):
                 b.bind(symbol, expr.index(size))
-        taps = _known(block, b, "block")
+        taps = sizes_of(b, block, "block")
         if block.type.value is None:
             b.bind(out[1], expr.index(floordiv(x.shape[1], product(taps))))
+            b.check_equal(out[1] * product(taps), x.shape[1], "whole blocks of channels")
         rank = len(taps)
         stride, dilation, pads = self._attributes(rank)
         places = self._places(out[2:], taps)
+        if image.type.value is None or block.type.value is None:
+            for n, size in zip(places, taps, strict=True):
+                b.check_at_most(1, size, "a block has elements")
+                b.check_at_most(1, n, "a block must fit into the image")
+            b.check_equal(product(places), x.shape[2], "one column for each place of a block")
 
         def body(i: Index, tap: Index) -> Expr:
             position: list[Dim] = []

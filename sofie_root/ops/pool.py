@@ -27,7 +27,7 @@ from sofie_root.program.storage import channels_first, channels_last, innermost_
 
 from .checks import FLOATS, require_dtype
 from .scatter import scatter_elements
-from .shape import bind_sizes
+from .shape import bind_sizes, static_length
 from .symbolic import dims_of
 from .window import Window, one_per_axis, window
 
@@ -230,7 +230,8 @@ class MaxUnpool(Op):
         inner = self._unpooled(x)
         if output_shape is None:
             return TensorType(x.dtype, inner)
-        require_equal(output_shape.numel, x.rank, "output_shape needs one size per axis")
+        if static_length(output_shape, "output_shape") != x.rank:
+            raise ShapeError(f"output_shape has {output_shape.numel} sizes for {x.rank} axes")
         if output_shape.value is None:  # what does not fit is cut off
             return TensorType(x.dtype, tuple(runtime_size(0, axis) for axis in range(x.rank)))
         outer = output_shape.value

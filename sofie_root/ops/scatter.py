@@ -170,6 +170,9 @@ class TensorScatter(Op):
             update.shape[axis], cache.shape[axis], "the update is longer than the cache"
         )
         if start is not None:
+            require_index_type(start)
+            if start.rank != 1:
+                raise ShapeError(f"write_indices must have 1 axis, not {start.rank}")
             require_equal(start.shape[0], cache.shape[0], "one start for each batch")
         return cache.with_value(None)
 

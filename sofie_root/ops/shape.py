@@ -26,7 +26,16 @@ from sofie_root.ir import (
     require_equal,
     runtime_size,
 )
-from sofie_root.ir.dim import ceildiv, floordiv, maximum, minimum, mod, product
+from sofie_root.ir.dim import (
+    at_least,
+    broadcast,
+    ceildiv,
+    floordiv,
+    maximum,
+    minimum,
+    mod,
+    product,
+)
 from sofie_root.ir.types import MAX_KNOWN_VALUES
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor, broadcast_index
@@ -35,7 +44,7 @@ from sofie_root.program.expr import Expr, call
 from .broadcast import broadcast_shapes
 from .checks import as_axes, as_axis, constant_ints, require_dtype, require_one_dtype
 from .computed_axes import ComputedAxes, are_computed
-from .symbolic import Values, carried, dims_of, known, static, with_values
+from .symbolic import Values, carried, known, sizes_of, static, with_values
 
 SHAPES = frozenset({DType.INT64, DType.INT32})
 
@@ -79,7 +88,9 @@ class Reshape(Op):
         """The given shape, with 0 and -1 replaced."""
         length = static_length(shape, "shape")
         if shape.value is None:
-            return TensorType(x.dtype, tuple(runtime_size(0, k) for k in range(length)))
+            sizes: Shape = tuple(runtime_size(0, k) for k in range(length))
+            require_equal(x.numel, product(sizes), "a reshaped tensor keeps its number of elements")
+            return TensorType(x.dtype, sizes)
         new = self._resolved(x.shape, shape.value)
         if product(new) != x.numel:
             require_equal(x.numel, product(new), "a reshaped tensor keeps its number of elements")
@@ -117,16 +128,20 @@ class Reshape(Op):
     def _bind(self, b: Builder, x: Tensor, shape: Tensor) -> None:
         given = [expr.cast(shape[k], DType.INT64) for k in range(len(b.outputs[0].shape))]
         if not self.allowzero:
-            old = [expr.index(x.shape[k] if k < x.rank else 0) for k in range(len(given))]
+            # -2 is no size: a 0 behind the axes of the input copies nothing.
+            old = [expr.index(x.shape[k] if k < x.rank else -2) for k in range(len(given))]
             given = [
                 expr.select(expr.compare("eq", g, 0), o, g) for g, o in zip(given, old, strict=True)
             ]
+        free = [expr.compare("eq", g, -1) for g in given]
         for k, (symbol, size) in enumerate(zip(b.outputs[0].shape, given, strict=True)):
             rest: Expr = expr.constant(1, DType.INT64)
             for other in given[:k] + given[k + 1 :]:
                 rest = rest * other
             left = call("div", expr.index(x.type.numel), call("max", rest, 1))
-            b.bind(symbol, expr.select(size < 0, left, size))
+            for other in free[:k] + free[k + 1 :]:
+                left = expr.select(other, size, left)  # a second -1 stays what it is, no size
+            b.bind(symbol, expr.select(free[k], left, size))
 
 
 @operator("Flatten", since=25)
@@ -176,7 +191,9 @@ class Squeeze(Op):
         if axes is None:
             return b.reshape(x, b.outputs[0].shape)
         if are_computed(axes.type):
-            bind_values(b, ComputedAxes(axes, x.rank).rest(x.shape))
+            named = ComputedAxes(axes, x.rank)
+            named.check(b)
+            bind_values(b, named.rest(x.shape))
             return b.reshape(x, b.outputs[0].shape)
         gone = as_axes(constant_ints(axes.type, "axes"), x.rank)
 
@@ -208,7 +225,9 @@ class Unsqueeze(Op):
     def lower(self, b: Builder, x: Tensor, axes: Tensor) -> Tensor:
         """A view."""
         if are_computed(axes.type):
-            bind_values(b, ComputedAxes(axes, len(b.outputs[0].shape)).filled(x.shape))
+            named = ComputedAxes(axes, len(b.outputs[0].shape))
+            named.check(b)
+            bind_values(b, named.filled(x.shape))
         return b.reshape(x, b.outputs[0].shape)
 
 
@@ -256,7 +275,8 @@ class Expand(Op):
         return TensorType(
             x.dtype,
             tuple(
-                d if d != 1 or k < rank - length else runtime_size(0, k) for k, d in enumerate(old)
+                runtime_size(0, k) if k >= rank - length and not at_least(d, 2) else d
+                for k, d in enumerate(old)
             ),
         )
 
@@ -264,13 +284,15 @@ class Expand(Op):
         """A view."""
         out = b.outputs[0].shape
         if shape.type.value is None:
-            given = dims_of(shape)
-            old = (1,) * (len(out) - x.rank) + x.shape
-            sizes = [
-                given[k - len(out)] if d == 1 and len(given) >= len(out) - k else d
-                for k, d in enumerate(old)
-            ]
-            bind_sizes(b, sizes)
+            given = sizes_of(b, shape, "given")
+            start = len(out) - len(given)
+            old = ((1,) * (len(out) - x.rank) + x.shape)[start:]
+            for symbol, d, size in zip(out[start:], old, given, strict=True):
+                joined = broadcast(d, size)
+                known = symbol == d
+                b.check_equal(joined, d if known else joined, "the input must broadcast to shape")
+                if not known:
+                    b.bind(symbol, expr.index(joined))
         return b.expand(x, out)
 
 
@@ -291,7 +313,7 @@ class Tile(Op):
 
     def lower(self, b: Builder, x: Tensor, repeats: Tensor) -> Tensor:
         """A view."""
-        times = dims_of(repeats)
+        times = sizes_of(b, repeats, "repeats")
         out = b.outputs[0].shape
         if repeats.type.value is None:
             bind_sizes(b, [d * n for d, n in zip(x.shape, times, strict=True)])
@@ -403,7 +425,7 @@ class Split(Op):
         sizes = self._sizes(x.type, None if split is None else split.type, len(b.names))
         if split is not None and split.type.value is None:
             for k, size in enumerate(sizes):
-                b.bind(size, call("max", expr.cast(split[k], DType.INT64), 0))
+                b.bind(size, expr.cast(split[k], DType.INT64))
         results = []
         start: Dim = 0
         for size in sizes:
@@ -510,10 +532,10 @@ class ReverseSequence(Op):
 
         def body(*i: Dim) -> Expr:
             length = expr.cast(lengths[i[batch]], DType.INT64)
-            now = expr.index(i[time])
-            position = expr.as_index(
-                expr.select(now < length, length - 1 - now, now), x.shape[time]
-            )
+            now, extent = expr.index(i[time]), expr.index(x.shape[time])
+            mirrored = expr.select(now < length, length - 1 - now, now)
+            # A negative length is no position either, and refused like one beyond the end.
+            position = expr.as_index(expr.select(length < 0, extent, mirrored), x.shape[time])
             return x[tuple(position if k == time else d for k, d in enumerate(i))]
 
         return b.loop(x.shape, body, x.dtype)

@@ -55,7 +55,9 @@ def _size(b: Builder, name: str, x: Tensor) -> Dim:
     known = _known(x.type)
     if known is not None:
         return known
-    return bound(b, name, call("max", cast(_scalar(x), DType.INT64), 1))
+    size = bound(b, name, cast(_scalar(x), DType.INT64))
+    b.check_at_most(1, size, f"{name} is at least 1")
+    return size
 
 
 def fourier(
@@ -181,6 +183,7 @@ class DFT(Op):
             for mark, d in zip(chosen, x.shape[:-1], strict=True):
                 total = select(mark, expr.index(d), total)
             extent = bound(b, "extent", total)
+            b.check_equal(sum(marks, start=0), 1, "the last axis is not transformed")
         else:
             marks = tuple(int(k == along) for k in range(rank))
             extent = x.shape[along]

@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from sofie_root.ir import Dim, DType, Shape, TensorType
 from sofie_root.ir.types import MAX_KNOWN_VALUES
-from sofie_root.program.builder import Tensor
-from sofie_root.program.expr import as_index
+from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.expr import as_index, index
+
+from .computed_axes import bound
 
 Values = npt.NDArray[np.object_]
 
@@ -92,6 +94,19 @@ def dims_of(x: Tensor) -> tuple[Dim, ...]:
     length = x.shape[0]
     assert isinstance(length, int)
     return tuple(as_index(x[k]) for k in range(length))
+
+
+def sizes_of(b: Builder, x: Tensor, what: str) -> tuple[Dim, ...]:
+    """The content of a shape-like input as sizes: known ones, else symbols bound to checked reads.
+
+    Args:
+        b: the builder.
+        x: a tensor with one axis of static length.
+        what: unique among the sizes of the node that is being lowered.
+    """
+    if x.type.value is not None:
+        return x.type.value
+    return tuple(bound(b, f"{what}:{k}", index(d)) for k, d in enumerate(dims_of(x)))
 
 
 def wraps(dtype: DType, value: Dim) -> Dim | None:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.ir.dim import Dim, Symbol, as_poly, at_least, floordiv, mod, product, single_atom
+from sofie_root.ir.dim import (
+    Dim,
+    Symbol,
+    as_poly,
+    at_least,
+    floordiv,
+    minimum,
+    mod,
+    product,
+    single_atom,
+)
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape, TensorType
@@ -20,6 +30,7 @@ from .program import (
     Bind,
     Branch,
     Buffer,
+    Check,
     Fetch,
     Kernel,
     KernelSpec,
@@ -329,6 +340,15 @@ class Builder:
         assert isinstance(atom, Symbol), symbol
         self.program.statements.append(Bind(atom, value, self.origin))
 
+    def check_equal(self, a: Dim, b: Dim, why: str) -> None:
+        """Demands, when the model runs, that two sizes are equal that the node has bound."""
+        names = ", ".join(self.origin)
+        self.program.statements.append(Check(a, b, f"{names}: {why}"))
+
+    def check_at_most(self, small: Dim, large: Dim, why: str) -> None:
+        """Demands, when the model runs, that a size that the node has bound is at most another."""
+        self.check_equal(minimum(small, large), small, why)
+
     def _buffer(self, shape: Shape, dtype: DType) -> Tensor:
         name = self._fresh(next((n for n in self.names if n is not None), "t"))
         self.program.buffers[name] = Buffer(name, dtype, shape)
@@ -359,9 +379,23 @@ def _is_storage_view(value: Expr, dtype: DType) -> bool:
 
 
 def broadcast_index(out: Sequence[Dim], shape: Shape) -> tuple[Dim, ...]:
-    """Index into a tensor of ``shape`` for the element ``out`` of a result it is broadcast to."""
+    """Index into a tensor of ``shape`` for the element ``out`` of a result it is broadcast to.
+
+    Where a loop runs over another size than the tensor has, the tensor's is 1, which it may turn out
+    to be only when the model runs: then the index does not move.
+    """
     tail = out[len(out) - len(shape) :]
-    return tuple(0 if extent == 1 else i for i, extent in zip(tail, shape, strict=True))
+    return tuple(_broadcast(i, extent) for i, extent in zip(tail, shape, strict=True))
+
+
+def _broadcast(i: Dim, extent: Dim) -> Dim:
+    if extent == 1:
+        return 0
+    variable = single_atom(i)
+    over = variable.extent if isinstance(variable, Symbol) else extent
+    if isinstance(extent, int) or over is None or over == extent:
+        return i
+    return i * minimum(extent - 1, 1)
 
 
 def flat_index(index: Sequence[Dim], shape: Shape) -> Dim:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.ir.dim import Dim, Min, Symbol, minimum, product, single_atom
+from sofie_root.ir.dim import Broadcast, Dim, Min, Symbol, minimum, product, single_atom
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape
@@ -326,19 +326,27 @@ class Check:
     why: str
 
     @property
-    def at_most(self) -> tuple[Dim, Dim] | None:
-        """``(small, large)`` where this says that one size is at most another: min(a, b) == a."""
-        least = single_atom(self.a)
-        if not isinstance(least, Min) or self.b not in least.args:
-            return None
-        return self.b, minimum(*(d for d in least.args if d != self.b))
+    def parts(self) -> tuple[str, Dim, Dim]:
+        """The kind of this check (``equal``, ``at_most``, ``broadcast`` or ``broadcast_to``), and of what."""
+        joined = single_atom(self.a)
+        if isinstance(joined, Broadcast) and self.b == self.a:
+            return "broadcast", joined.a, joined.b
+        if isinstance(joined, Broadcast) and self.b in joined.dims():
+            return "broadcast_to", joined.a if self.b == joined.b else joined.b, self.b
+        if isinstance(joined, Min) and self.b in joined.args:
+            return "at_most", self.b, minimum(*(d for d in joined.args if d != self.b))
+        return "equal", self.a, self.b
 
     @property
     def demand(self) -> str:
         """What must hold, in symbols."""
-        if self.at_most is None:
-            return f"{self.a} == {self.b}"
-        return f"{self.at_most[0]} <= {self.at_most[1]}"
+        kind, a, b = self.parts
+        return {
+            "equal": f"{a} == {b}",
+            "at_most": f"{a} <= {b}",
+            "broadcast": f"{a} == {b}, or one of them is 1",
+            "broadcast_to": f"{a} is 1 or {b}",
+        }[kind]
 
     def __str__(self) -> str:
         return f"check {self.demand}"

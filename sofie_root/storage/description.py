@@ -21,10 +21,26 @@ import numpy.typing as npt
 import sofie_root.ops  # noqa: F401  (registers the operators)
 from sofie_root.errors import Refusal, StorageError, UnsupportedError
 from sofie_root.ir import OPERATORS, DType, Equality, Graph, Node, Op, TensorType, symbol
-from sofie_root.ir.dim import Dim, FloorDiv, Max, Min, Symbol, floordiv, maximum, minimum
+from sofie_root.ir.dim import (
+    Broadcast,
+    Dim,
+    FloorDiv,
+    Max,
+    Min,
+    Symbol,
+    broadcast,
+    floordiv,
+    maximum,
+    minimum,
+)
 
 _DTYPES = {str(d): d for d in DType}
-_CALLS: dict[str, Callable[..., Dim]] = {"//": floordiv, "min": minimum, "max": maximum}
+_CALLS: dict[str, Callable[..., Dim]] = {
+    "//": floordiv,
+    "min": minimum,
+    "max": maximum,
+    "broadcast": broadcast,
+}
 
 
 def encode_graph(graph: Graph) -> dict[str, Any]:
@@ -171,8 +187,8 @@ def _encode_atom(atom: Any) -> Any:
             return atom.name
         case FloorDiv():
             return ["//", encode_dim(atom.a), encode_dim(atom.b)]
-        case Min() | Max():
-            return [type(atom).__name__.lower(), *map(encode_dim, atom.args)]
+        case Min() | Max() | Broadcast():
+            return [type(atom).__name__.lower(), *map(encode_dim, atom.dims())]
     raise StorageError(f"a shape depends on {atom}, which cannot be stored")
 
 
@@ -201,9 +217,9 @@ def _decode_factor(data: Any) -> Dim:
     operation, *operands = _list(data, "dim") or [None]
     function = _CALLS.get(operation) if isinstance(operation, str) else None
     if function is None or not operands:
-        raise _wrong("dim", "a product, //, min or max", data)
-    if operation == "//" and len(operands) != 2:
-        raise _wrong("dim", "a quotient of two dims", data)
+        raise _wrong("dim", "a product, //, min, max or broadcast", data)
+    if operation in ("//", "broadcast") and len(operands) != 2:
+        raise _wrong("dim", "an operation on two dims", data)
     return function(*map(decode_dim, operands))
 
 

@@ -12,6 +12,14 @@
 
 namespace sofie {
 
+#ifdef SOFIE_GUARD_PAGES
+template <class T>
+using Elements = std::vector<T, GuardedAllocator<T>>;
+#else
+template <class T>
+using Elements = std::vector<T>;
+#endif
+
 /// A tensor of R axes in memory that only grows.
 template <class T, std::size_t R>
 struct Result {
@@ -65,7 +73,7 @@ struct Result {
 
  private:
   // std::vector<bool> has no elements to point at.
-  std::vector<std::conditional_t<std::is_same<T, bool>::value, unsigned char, T>> elements_;
+  Elements<std::conditional_t<std::is_same<T, bool>::value, unsigned char, T>> elements_;
 };
 
 }  // namespace sofie

@@ -38,6 +38,30 @@ struct Bilinear {
     for (int k = 0; k < 4; ++k) position[k] = places[k], weight[k] = weights[k];
   }
 };
+
+/// The samples of a bin along one axis, at start + (i + 0.5) * step for i < count.
+template <class T>
+struct Samples {
+  T count, step;
+  bool given;  // the count was asked for, else it grows with the bin
+
+  /// @param asked how many samples a bin has, 0: as many as pixels; none where the bin is NaN.
+  Samples(T bin, std::size_t asked) : given(asked > 0) {
+    count = given ? T(asked) : std::ceil(bin);
+    if (!(count > 0)) count = T(0);
+    step = bin / count;
+  }
+
+  /// How many samples, from number `first` on, may touch n pixels: regions can be as large as numbers are.
+  std::size_t touching(T start, std::size_t n, T& first) const {
+    first = T(0);
+    const T most = given ? count : T(2 * n + 8);  // steps are at least half a pixel
+    const T before = std::floor((T(-1) - start) / step) - 2;
+    if (!given && before > 0) first = std::min(before, count);
+    const T left = count - first;
+    return static_cast<std::size_t>(left < most ? left : most);
+  }
+};
 }  // namespace detail
 
 /// Each region of x[batch][channels][height][width] averaged (its maximum if P::maximum) to
@@ -63,21 +87,21 @@ void roi_align(std::size_t regions, std::size_t batch, std::size_t channels, std
     T w = roi[2] * scale - shift - left, h = roi[3] * scale - shift - top;
     if (!P::half_pixel) w = std::max(w, T(1)), h = std::max(h, T(1));
     const T bin_h = h / T(out_height), bin_w = w / T(out_width);
-    const auto samples = [](T bin) {
-      return P::sampling_ratio > 0 ? static_cast<std::size_t>(P::sampling_ratio)
-                                   : static_cast<std::size_t>(std::max(std::ceil(bin), T(0)));
-    };
-    const std::size_t rows = samples(bin_h), columns = samples(bin_w);
-    const T count = T(std::max<std::size_t>(rows * columns, 1));
+    const detail::Samples<T> rows(bin_h, P::sampling_ratio), columns(bin_w, P::sampling_ratio);
+    const T count = std::max(rows.count * columns.count, T(1));
     for (std::size_t p = 0; p < out_height; ++p) {
       for (std::size_t q = 0; q < out_width; ++q) {
+        const T y0 = top + T(p) * bin_h, x0 = left + T(q) * bin_w;
+        T i0, j0;
+        const std::size_t touching_rows = rows.touching(y0, height, i0);
+        const std::size_t touching_columns = columns.touching(x0, width, j0);
+        const bool all = T(touching_rows) == rows.count && T(touching_columns) == columns.count;
         T* result = out + (r * channels * out_height + p) * out_width + q;
         for (std::size_t c = 0; c < channels; ++c) result[c * out_height * out_width] = T(0);
-        for (std::size_t i = 0; i < rows; ++i) {
-          for (std::size_t j = 0; j < columns; ++j) {
-            const detail::Bilinear<T> at(top + T(p) * bin_h + (T(i) + T(0.5)) * bin_h / T(rows),
-                                         left + T(q) * bin_w + (T(j) + T(0.5)) * bin_w / T(columns), height,
-                                         width);
+        for (std::size_t i = 0; i < touching_rows; ++i) {
+          for (std::size_t j = 0; j < touching_columns; ++j) {
+            const detail::Bilinear<T> at(y0 + (i0 + T(i) + T(0.5)) * bin_h / rows.count,
+                                         x0 + (j0 + T(j) + T(0.5)) * bin_w / columns.count, height, width);
             for (std::size_t c = 0; c < channels; ++c) {
               const T* plane = x + (static_cast<std::size_t>(image) * channels + c) * height * width;
               T v[4];
@@ -85,7 +109,7 @@ void roi_align(std::size_t regions, std::size_t batch, std::size_t channels, std
               T& target = result[c * out_height * out_width];
               if (P::maximum) {
                 const T largest = std::max(std::max(v[0], v[1]), std::max(v[2], v[3]));
-                target = i + j == 0 ? largest : std::max(target, largest);
+                target = all && i + j == 0 ? largest : std::max(target, largest);  // the others are 0
               } else {
                 target += (v[0] + v[1] + v[2] + v[3]) / count;
               }
@@ -145,8 +169,11 @@ void non_max_suppression(std::size_t batch, std::size_t classes, std::size_t n, 
         if (!P::thresholded || scores[i] > *threshold) *end++ = static_cast<std::int64_t>(i);
       }
       const float* s = scores;
-      std::sort(workspace, end,
-                [s](std::int64_t a, std::int64_t b) { return s[a] > s[b] || (!(s[b] > s[a]) && a < b); });
+      std::sort(workspace, end, [s](std::int64_t a, std::int64_t b) {  // NaN last, so that this is an order
+        const bool above = s[a] > s[b] || (s[a] == s[a] && s[b] != s[b]);
+        const bool below = s[b] > s[a] || (s[b] == s[b] && s[a] != s[a]);
+        return above || (!below && a < b);
+      });
       const std::int64_t first = total;
       for (std::int64_t* i = workspace; i != end && total - first < *most; ++i) {
         const detail::Box box(corners + 4 * *i, P::centred);

@@ -8,6 +8,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 #include "gemm.hxx"
@@ -176,9 +178,7 @@ struct Recurrence {
   bool begun;                         // whether the states are not all zero
 
   std::size_t length(std::size_t b) const {
-    if (lens == nullptr) return seq;
-    const std::size_t n = lens[b] > 0 ? static_cast<std::size_t>(lens[b]) : 0;
-    return n < seq ? n : seq;
+    return lens == nullptr ? seq : static_cast<std::size_t>(lens[b]);
   }
   // The time that batch entry b sees in a step, for step < length(b). The reverse direction starts at the end
   // of the valid part.
@@ -189,6 +189,12 @@ struct Recurrence {
 
   Recurrence(std::size_t seq_, std::size_t batch_, const std::int32_t* lens_, const T* h0, T* workspace)
       : seq(seq_), batch(batch_), lens(lens_), projected(workspace), begun(h0 != nullptr) {
+    for (std::size_t b = 0; lens != nullptr && b < batch; ++b) {
+      if (lens[b] < 0 || static_cast<std::size_t>(lens[b]) > seq) {
+        throw std::out_of_range("a sequence of " + std::to_string(lens[b]) + " steps in one of " +
+                                std::to_string(seq));
+      }
+    }
     sums = projected + seq * batch * N;
     h = sums + batch * N;
     extra = h + batch * P::H;

@@ -112,17 +112,18 @@ void prepare(Session& session, const std::size_t* dims, std::index_sequence<S...
   session.prepare(dims[S]...);
 }
 
-/// Writes the shape that an output (not a dynamic one) will have for these sizes.
+/// Writes the shape that an output (not a dynamic one) will have for these sizes; throws where these cannot
+/// be sizes.
 template <std::size_t output, class Session>
 void output_shape(Session& session, const std::size_t* dims, std::size_t* shape) {
   using Output = std::tuple_element_t<output, typename Session::Outputs>;
   static_assert(!Output::dynamic, "this size is known only after the run");
+  if constexpr (Session::kSymbols > 0) prepare(session, dims, std::make_index_sequence<Session::kSymbols>());
   if constexpr (has_expression<Output>()) {
-    prepare(session, dims, std::make_index_sequence<Session::kSymbols>());
     const std::vector<std::size_t> computed = session.output_shape(output);
     for (std::size_t axis = 0; axis < Output::rank; ++axis) shape[axis] = computed[axis];
   } else {
-    (void)session;
+    (void)session, (void)dims;
     for (std::size_t axis = 0; axis < Output::rank; ++axis) {
       const std::int64_t size = Output::shape[axis];
       shape[axis] = size < 0 ? dims[-(size + 1)] : static_cast<std::size_t>(size);
@@ -350,7 +351,7 @@ template <std::size_t output, class Session>
 std::size_t output_size(Session& session, const std::size_t* dims) {
   using Output = std::tuple_element_t<output, typename Session::Outputs>;
   std::array<std::size_t, Output::rank + 1> shape{};
-  if constexpr (std::is_base_of<LibrarySession, Session>::value && has_expression<Output>()) {
+  if constexpr (std::is_base_of<LibrarySession, Session>::value) {
     session.check(session.api()->output_shape(session.session(), output, dims, shape.data()));
   } else {
     output_shape<output>(session, dims, shape.data());

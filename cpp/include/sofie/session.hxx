@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -13,6 +14,7 @@
 
 namespace sofie {
 
+#ifndef SOFIE_GUARD_PAGES  // tests have another Arena, of guarded.hxx, which they include before
 /// Memory for temporaries, 64-byte aligned; it only grows, so a warm Session never allocates.
 class Arena {
  public:
@@ -41,6 +43,7 @@ class Arena {
   std::unique_ptr<unsigned char, Free> memory_;
   std::size_t size_ = 0;
 };
+#endif
 
 /// floor(a / b) of sizes and indices; 0 for b == 0, which only the sizes of empty tensors meet.
 constexpr std::ptrdiff_t floordiv(std::ptrdiff_t a, std::ptrdiff_t b) {
@@ -62,12 +65,30 @@ inline std::ptrdiff_t index(T value, std::ptrdiff_t extent) {
   return i;
 }
 
+/// More elements than any tensor can have: as doubles they fill the address space of a process. Sizes are
+/// checked against it where they become known, so that no arithmetic with them overflows after that.
+constexpr std::int64_t kMostElements = std::int64_t{1} << 44;
+
 /// A size computed while the model runs; throws where it cannot be one.
 inline std::ptrdiff_t size(std::int64_t value, const char* what) {
-  if (value < 0 || value > (std::int64_t{1} << 48)) {
+  if (value < 0 || value > kMostElements) {
     throw std::runtime_error(std::string(what) + " is " + std::to_string(value) + ", which is no size");
   }
   return static_cast<std::ptrdiff_t>(value);
+}
+
+/// A product of sizes, one of which may be 0, that the model needs to be a number of elements.
+inline void check_product(std::initializer_list<std::ptrdiff_t> sizes, const char* what) {
+  std::ptrdiff_t product = 1;
+  for (const std::ptrdiff_t size : sizes) {
+    if (size < 0 || size > kMostElements / product) {
+      std::string factors;
+      for (const std::ptrdiff_t factor : sizes)
+        factors += (factors.empty() ? "" : " * ") + std::to_string(factor);
+      throw std::runtime_error(std::string(what) + " is " + factors + ", more elements than there can be");
+    }
+    product *= size > 0 ? size : 1;
+  }
 }
 
 /// Two sizes that the model needs to be equal.
@@ -75,6 +96,19 @@ inline void check_equal(std::ptrdiff_t a, std::ptrdiff_t b, const char* what) {
   if (a == b) return;
   throw std::runtime_error(std::string(what) + " does not hold: " + std::to_string(a) + " and " +
                            std::to_string(b));
+}
+
+/// The size that two sizes broadcast to, which check_broadcast has accepted.
+constexpr std::ptrdiff_t broadcast_size(std::ptrdiff_t a, std::ptrdiff_t b) { return a == 1 ? b : a; }
+
+/// Two sizes that the model needs to be equal, unless one of them is 1.
+inline void check_broadcast(std::ptrdiff_t a, std::ptrdiff_t b, const char* what) {
+  if (a != 1 && b != 1) check_equal(a, b, what);
+}
+
+/// A size that the model needs to be 1 or another one.
+inline void check_broadcast_to(std::ptrdiff_t from, std::ptrdiff_t to, const char* what) {
+  if (from != 1) check_equal(from, to, what);
 }
 
 /// A size that the model needs to be at most another.

@@ -244,7 +244,15 @@ class WeightsFile {
   const T* tensor(const char* name, std::initializer_list<std::size_t> shape) {
     const std::vector<std::uint64_t> dims(shape.begin(), shape.end());
     const Entry& found = find(name, detail::onnx_number<T>(), dims);
+#ifdef SOFIE_GUARD_PAGES
+    std::size_t bytes = sizeof(T);
+    for (const std::size_t d : shape) bytes *= d;
+    guarded_.emplace_back(bytes);
+    std::memcpy(guarded_.back().data(), begin_ + found.offset, bytes);
+    return reinterpret_cast<const T*>(guarded_.back().data());
+#else
     return reinterpret_cast<const T*>(begin_ + found.offset);
+#endif
   }
 
  private:
@@ -353,6 +361,9 @@ class WeightsFile {
   const unsigned char* begin_;
   std::size_t size_;
   std::vector<Entry> table_;
+#ifdef SOFIE_GUARD_PAGES
+  std::vector<GuardedMemory> guarded_;
+#endif
   std::size_t next_ = 0;  // where to look first: headers ask in the order of the table
 };
 
