@@ -16,10 +16,11 @@ import pytest
 from cpp_program import require_compiler
 from fuzz_files import description, protobuf
 from fuzz_files.attempt import mutation
-from fuzz_files.compile import build_reader, check_headers, read_weights
+from fuzz_files.compile import build_reader, check_headers, read_weights, run_headers
 from fuzz_files.seeds import Seeds
 from fuzz_files.workers import Tally, Workers
 from onnx import ModelProto
+from small_models import mlp
 
 from sofie_root.budget import stage
 from sofie_root.errors import SofieError
@@ -60,12 +61,12 @@ class Faulty:
 
 def test_faults_are_noticed(tmp_path: Path) -> None:
     """Errors, endless loops, too much memory, crashes, and silence; each with its number."""
-    workers = Workers("test_fuzz_files:Faulty", {"folder": str(tmp_path)}, 2, 1.0, 512 << 20)
+    workers = Workers("test_fuzz_files:Faulty", {"folder": str(tmp_path)}, 2, 0.5, 512 << 20)
     tally = Tally()
     found = [f for answer in workers.run(iter(range(1, 12))) if (f := tally.add(answer))]
     faults = {f.number: f.fault for f in found}
     assert faults.pop(1) == "IndexError: a fault"
-    assert {faults.pop(n) for n in (2, 6) if n in faults} == {"takes more than 1.0 s"}
+    assert {faults.pop(n) for n in (2, 6) if n in faults} == {"takes more than 0.5 s"}
     assert "memory" in faults.pop(3).lower()
     assert "died with status -11" in faults.pop(4)
     assert "says nothing" in faults.pop(5)
@@ -133,6 +134,36 @@ def test_damaged_weights_in_cpp(tmp_path: Path) -> None:
     accepted, problems = read_weights(build_reader(tmp_path), tmp_path, 1, 2000)
     assert not problems
     assert 50 < accepted < 1500
+
+
+OUT_OF_BOUNDS = """
+#include <tuple>
+#include <vector>
+namespace bad {
+struct Session {
+  static constexpr std::size_t kSymbols = 1;
+  struct Input0 {
+    using type = float;
+    static constexpr std::size_t rank = 1;
+    static constexpr std::int64_t shape[1] = {-1};
+  };
+  using Inputs = std::tuple<Input0>;
+  std::vector<float> infer(std::size_t n, const float* x) { return {x[n < 3 ? 0 : n]}; }
+};
+}
+"""
+
+
+def test_sanitizers_watch_accepted_models(tmp_path: Path) -> None:
+    require_compiler("g++")
+    (tmp_path / "bad.hxx").write_text(OUT_OF_BOUNDS)
+    (tmp_path / "good.hxx").write_text(mlp().header("good", "embedded", standalone=False).text)
+    headers = [tmp_path / "bad.hxx", tmp_path / "good.hxx"]
+    verdicts, problems = run_headers(headers, tmp_path)
+    assert verdicts == {"sanitizer": 1, "ran": 1}
+    assert len(problems) == 1
+    assert "bad: sanitizer" in problems[0]
+    assert "heap-buffer-overflow" in problems[0]
 
 
 def test_errors_of_mutations_are_readable(seeds: Seeds) -> None:

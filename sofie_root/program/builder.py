@@ -100,6 +100,7 @@ class Builder:
         self.names: tuple[str | None, ...] = ()
         self._serial = 0
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
+        self._suffixes: dict[str, int] = {}
 
     # -- loops ---------------------------------------------------------------------------------------
     def loop(
@@ -357,9 +358,10 @@ class Builder:
     def _fresh(self, name: str) -> str:
         if name not in self.program.buffers:
             return name
-        suffix = 1
+        suffix = self._suffixes.get(name, 0) + 1
         while f"{name}.{suffix}" in self.program.buffers:
             suffix += 1
+        self._suffixes[name] = suffix  # those below it stay taken
         return f"{name}.{suffix}"
 
 

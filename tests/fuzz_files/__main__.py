@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import random
 import sys
 import tempfile
 import time
@@ -11,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .attempt import TARGETS, Attempt, mutation
-from .compile import build_reader, check_headers, has_compiler, read_weights
+from .compile import build_reader, check_headers, has_compiler, read_weights, run_headers
 from .seeds import Seeds
 from .workers import Finding, Tally, Workers
 
 SAMPLE = 120
 """Accepted models that are compiled at the end."""
+
+LARGEST_HEADER = 200_000
 
 
 def main() -> int:
@@ -48,6 +51,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=20, help="of CPU time per mutation (20)")
     parser.add_argument("--memory", type=int, default=1024, help="MiB per mutation (1024)")
+    parser.add_argument(
+        "--run", type=int, default=30, help="of the accepted models, with sanitizers (30)"
+    )
     parser.add_argument(
         "--number", type=int, help="tries this mutation alone, and shows all of its error"
     )
@@ -103,9 +109,14 @@ def _one(
 
 
 def _compile(kept: Path, options: argparse.Namespace) -> list[str]:
-    headers = sorted(kept.glob("*.hxx"), key=lambda p: hash((options.seed, p.name)))[:SAMPLE]
+    every = sorted(p for p in kept.glob("*.hxx") if p.stat().st_size < LARGEST_HEADER)
+    headers = random.Random(options.seed).sample(every, min(SAMPLE, len(every)))
     print(f"compiling {len(headers)} of the accepted models", file=sys.stderr, flush=True)
     problems = [e for k in range(0, len(headers), 20) for e in check_headers(headers[k : k + 20])]
+    with tempfile.TemporaryDirectory() as folder:
+        verdicts, wrong = run_headers(headers[: options.run], Path(folder))
+        print(f"with sanitizers: {dict(verdicts)}", file=sys.stderr, flush=True)
+        problems += wrong
     if "dat" in options.targets:
         with tempfile.TemporaryDirectory() as folder:
             program = build_reader(Path(folder))

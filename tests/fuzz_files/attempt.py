@@ -173,7 +173,8 @@ class Attempt:
             found = again.header(stem=f"m{number}", standalone=False).text
             assert found == header.text, "the .root file gives another header"
         if self.keep is not None:
-            (self.keep / f"m{number}.hxx").write_text(header.text, encoding="utf-8")
+            whole = model.header(stem=f"m{number}", weights="embedded", standalone=False)
+            (self.keep / f"m{number}.hxx").write_text(whole.text, encoding="utf-8")
         return "accepted"
 
     def _dat(self, data: bytes) -> str:

@@ -2,12 +2,11 @@
 //
 // Standard input holds files, each after its number of bytes (u64). Per file there is a line of output: the
 // sum of all elements that a header would read, or why the file was refused.
-#include <sofie/weights.hxx>
-
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <sofie/weights.hxx>
 
 struct half {
   static constexpr unsigned onnx = 10;
