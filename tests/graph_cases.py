@@ -375,7 +375,7 @@ def _sixteen_bits() -> None:
     add("half_on_the_way", nodes, {"x": x}, "y", tolerance=TOLERANCES["float16"])
     nodes[2] = node("Cast", ["e"], ["y"], to=onnx.TensorProto.INT32)
     add("half_to_integer", nodes, {"x": np.round(x) / 4}, "y")
-    for kind in ("Max", "Min", "Sum", "Prod", "Mean", "L2", "LogSumExp"):
+    for kind in ("Max", "Sum", "Mean", "LogSumExp"):
         for axis in (0, 1, 2):
             reduce = node(f"Reduce{kind}", ["h", "axes"], ["r"])
             nodes = [node("Cast", ["x"], ["h"], to=to), reduce, node("Neg", ["r"], ["y"])]
@@ -481,6 +481,23 @@ def _sizes_that_the_run_tells() -> None:
         "cumsum": [node("CumSum", ["r", "none"], ["y"])],
         "norm": [node("ReduceL2", ["r"], ["n"]), node("Div", ["r", "n"], ["y"])],
     }
+    # What is made before a size is known goes behind what has that size.
+    x, v = random((5, 4)), random((5,), seed=3)
+    inputs = {"x": x, "v": v, "keep": v > 0}
+    nodes = [
+        node("ReduceSum", ["x", "one"], ["a"], keepdims=0),
+        node("Compress", ["v", "keep"], ["c"], axis=0),
+        node("Concat", ["c", "a"], ["y"], axis=0),
+    ]
+    add("behind_what_is_kept", nodes, inputs, "y", tensors={"one": [1]})
+    nodes = [
+        node("Tanh", ["x"], ["t"]),
+        node("Concat", ["t", "x"], ["a"], axis=0),
+        node("Compress", ["x", "keep"], ["c"], axis=0),
+        node("Concat", ["c", "a"], ["d"], axis=0),
+        node("Exp", ["d"], ["y"]),
+    ]
+    add("parts_behind_what_is_kept", nodes, inputs, ["d", "y"])
     for name, (_, nodes, inputs) in producers.items():
         given = {n: a for n, a in inputs.items() if n not in known.get(name, ())}
         given |= {n: bounds[n] for n in known.get(name, ())}

@@ -17,7 +17,7 @@ GROUP = 40
 EVERY = [(case, False) for case in CASES]
 EVERY += [(case, True) for case in CASES if not case.static]
 QUICK = [pair for pair in EVERY if not pair[0].slow]
-LONG = [pair for pair in EVERY if pair[0].slow]
+LONG = [(case, symbolic) for case, symbolic in EVERY if case.slow and symbolic != case.static]
 GROUPS = [QUICK[k : k + GROUP] for k in range(0, len(QUICK), GROUP)]
 GROUPS += [
     pytest.param(LONG[k : k + GROUP], marks=pytest.mark.slow, id=f"long_{k}")

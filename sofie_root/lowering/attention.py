@@ -45,7 +45,7 @@ from sofie_root.program.program import (
     Reduction,
     contiguous_strides,
 )
-from sofie_root.program.uses import dim_reads, reads, writes
+from sofie_root.program.uses import dim_reads, knows_sizes, reads, writes
 
 from .arithmetic import reciprocal
 from .epilogue import index_of, with_acc
@@ -347,7 +347,7 @@ def _replace(program: Program, found: Match) -> None:
     place = program.statements.index(values)
     out, after = _finish(program, values)
     shape = (b0, b1, d, m) if found.transposed else (b0, b1, m, d)
-    moved = None if after is not None else _written_to(program, out, shape)
+    moved = None if after is not None else _written_to(program, values, shape)
     out, strides = moved or (out, contiguous_strides(shape))
     if found.transposed:
         strides = (*strides[:2], strides[3], strides[2])
@@ -424,9 +424,11 @@ def _finish(program: Program, values: Kernel) -> tuple[str, Loop | None]:
 
 
 def _written_to(
-    program: Program, result: str, shape: tuple[Dim, ...]
+    program: Program, kernel: Kernel, shape: tuple[Dim, ...]
 ) -> tuple[str, tuple[Dim, ...]] | None:
     """Where the only reader copies the result to, and its strides there along the kernel's axes."""
+    result = kernel.outputs[0]
+    assert result is not None
     readers = [s for s in program.statements if result in reads(s)]
     if len(readers) != 1 or result in program.outputs.values():
         return None
@@ -436,6 +438,8 @@ def _written_to(
     assert isinstance(copy.body, Load)
     source, target = program.buffers[result], program.buffers[copy.output]
     if source.dtype is not target.dtype or source.numel != target.numel:
+        return None
+    if not knows_sizes(program, kernel, target.shape):
         return None
     if _mapping(copy, copy.index) is None or dim_reads((*copy.index, *copy.body.index)):
         return None

@@ -11,7 +11,7 @@ from dataclasses import replace
 from sofie_root.ir.dim import Atom, Dim, Symbol, single_atom, substitute
 from sofie_root.program.expr import Load
 from sofie_root.program.program import Loop, Program
-from sofie_root.program.uses import reads, writes
+from sofie_root.program.uses import knows_sizes, reads, writes
 
 from .inline import Decisions
 
@@ -27,6 +27,9 @@ def write_in_place(program: Program, decisions: Decisions) -> None:
         touching = [s for s in program.statements if source in reads(s) or source in writes(s)]
         writers = [s for s in touching if isinstance(s, Loop) and s is not copy and not s.scatters]
         if len(writers) + 1 != len(touching) or any(source in reads(w) for w in writers):
+            continue
+        dims = (*copy.index, *program.buffers[copy.output].shape)
+        if writers and not knows_sizes(program, writers[0], dims):
             continue
         for k, s in enumerate(program.statements):
             if isinstance(s, Loop) and s.output == source:

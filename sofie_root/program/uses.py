@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from sofie_root.ir.dim import Dim, Symbol, walk
+from sofie_root.ir.dim import Dim, Symbol, size_symbols, walk
 
 from . import expr as ex
 from .expr import Cell, Expr, ResultSize
-from .program import Bind, Branch, Fetch, Kernel, Loop, Repeat, Statement
+from .program import Bind, Branch, Fetch, Kernel, Loop, Program, Repeat, Statement
 
 
 def reads(statement: Statement) -> set[str]:
@@ -67,3 +68,9 @@ def dim_reads(dims: tuple[Dim, ...]) -> set[str]:
         if isinstance(atom, Cell)
         for load in ex.loads(atom.expr)
     }
+
+
+def knows_sizes(program: Program, statement: Statement, dims: Iterable[Dim]) -> bool:
+    """Whether all sizes in these expressions have their values when a statement of the program runs."""
+    after = program.statements[program.statements.index(statement) :]
+    return {s.symbol for s in after if isinstance(s, Bind)}.isdisjoint(size_symbols(dims))
