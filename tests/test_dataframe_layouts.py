@@ -104,7 +104,8 @@ FILLED: list[tuple[Shape, Columns, str, Any]] = [
     ((1, 5, 3), columns(3, 5), "", lambda c: c.T),
     ((1, "n", 3), columns(3, 5), "", lambda c: c.T),
     ((1, 3, "n"), columns(3, 5), "", lambda c: c),
-    ((5, 3), columns(3, 5), "", lambda c: c.T),
+    ((5, 3), columns(3, 5), "", lambda c: c.reshape(5, 3)),  # two axes: one after the other
+    ((5, 3), columns(3, 5), "FeaturesLast", lambda c: c.T),
     ((2, 3), columns(2, 3), "", lambda c: c),
     (("N", 2, 3, 5), columns(2, 15), "", lambda c: c),
     (("N", 2, 3, 5), columns(3, 10), "", lambda c: c.reshape(3, 2, 5).transpose(1, 0, 2)),

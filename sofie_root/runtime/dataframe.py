@@ -34,7 +34,8 @@ def SofieFunctor(  # noqa: N802  (a C++ class template of this name; that is wha
 
     It has one Session per slot. Which columns an input takes (a batch dimension counts as 1):
 
-    - A list of values, [N, 16]: as many numbers, or arrays that hold as many together.
+    - A list of values, [N, 16] or [40, 21]: as many numbers, or arrays that hold as many together, one
+      after the other.
     - A table, [N, 25, 4] or [N, 4, n_pf]: as many columns as one axis has elements (4), each with
       one element per particle; a number among them stands for every particle. Or one array of all
       values.

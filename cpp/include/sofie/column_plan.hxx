@@ -78,11 +78,18 @@ constexpr bool is_wide(const InputFacts& input, std::size_t axis, std::int64_t b
   return input.shape[axis] < 0 ? -(input.shape[axis] + 1) != batch : input.shape[axis] != 1;
 }
 
-/// Number of such axes: an input with fewer than two is a list of values, others are tables.
+/// Number of such axes.
 constexpr std::size_t wide_axes(const InputFacts& input, std::int64_t batch) {
   std::size_t count = 0;
   for (std::size_t axis = 0; axis < input.rank; ++axis) count += is_wide(input, axis, batch);
   return count;
+}
+
+/// Whether columns of arrays fill an input of fixed size as a table, one column per element of an axis; an
+/// input of two axes, the batch included, is a list of values unless the user chose otherwise.
+constexpr bool is_table(const InputFacts& input, std::int64_t batch, Layout layout) {
+  if (layout == Layout::kConcatenate || wide_axes(input, batch) < 2) return false;
+  return layout != Layout::kByShape || input.rank > 2;
 }
 
 /// The axis that counts the columns where the user chose so: the last one, or the first after the batch.
@@ -141,8 +148,8 @@ constexpr Misfit read_input(const InputFacts& input, const Columns& column, std:
   }
   misfit_column = source.first;
   const bool concatenates = source.layout == Layout::kConcatenate;
-  const bool is_table = axes == 0 && wide_axes(input, batch) > 1 && source.count > 1 && arrays > 0;
-  if (axes == 0 && (concatenates || !is_table)) {
+  const bool table = is_table(input, batch, source.layout) && source.count > 1 && arrays > 0;
+  if (axes == 0 && !table) {
     source.form = Form::kValues;
     found = values;
     misfit_column = excess;
@@ -198,7 +205,7 @@ constexpr int divide(const Inputs& input, const Columns& column, const Layout* l
   ways[0][0] = 1;
   for (std::size_t i = 0; i < inputs; ++i) {
     const std::size_t fixed = fixed_size(input[i]), axes = free_axes(input[i], batch);
-    const bool is_table = axes == 0 && wide_axes(input[i], batch) > 1 && layout[i] != Layout::kConcatenate;
+    const bool table = axes == 0 && is_table(input[i], batch, layout[i]);
     for (std::size_t c = 0; c <= columns; ++c) {
       if (ways[i][c] == 0) continue;
       std::size_t added[2 * kMaxRank + 2] = {}, count = 0;
@@ -218,7 +225,7 @@ constexpr int divide(const Inputs& input, const Columns& column, const Layout* l
         continue;
       }
       const std::size_t listed = count_values(column, columns, c, fixed);
-      if (!is_table) {
+      if (!table) {
         add(listed);
         continue;
       }
@@ -244,7 +251,8 @@ constexpr bool suppose(const Inputs& input, const Columns& column, std::int64_t 
   std::size_t next = 0;
   for (std::size_t i = 0; i < inputs; ++i) {
     const std::size_t axes = free_axes(input[i], batch), left = columns - next;
-    const bool starts_table = wide_axes(input[i], batch) > 1 && left > 0 && is_array(column[next]);
+    const bool starts_table =
+        is_table(input[i], batch, plan.source[i].layout) && left > 0 && is_array(column[next]);
     std::size_t count = axes == 1 ? fixed_size(input[i]) : 1;
     if (axes == 0 && !starts_table) count = count_values(column, columns, next, fixed_size(input[i]));
     if (count > left) {
