@@ -10,13 +10,11 @@
 //
 // Columns are consumed in order by the model's inputs in order. What an input takes (a batch symbol, the
 // leading one that all inputs share, counts as 1, and so does a leading size 1):
-//   - A list of values, such as [N, 16] or [40, 21]: as many numbers, or arrays that hold as many together,
-//   one
-//     after the other. An array of unknown length ends the input, unless the model has only one.
+//   - A list of values, such as [N, 16] or [40, 21]: as many numbers, or arrays that hold as many together
+//     (one after the other). An array of unknown length ends the input, unless the model has only one.
 //   - A table, such as [N, 25, 4] or [1, 4, n_pf]: as many columns as one axis has elements (4), each with
-//   one
-//     element per particle (25, or any number n_pf); a number among them stands for every particle. Or one
-//     array that holds all values.
+//     one element per particle (25, or any number n_pf); a number among them stands for every particle. Or
+//     one array that holds all values.
 //   - Several symbols: one array that holds all values.
 //   - Where every input is [N, ...] and gets one column per value, one of them an array at least, N is the
 //     length of the arrays: the model is evaluated for each object of the event.
