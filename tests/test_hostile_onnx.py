@@ -261,6 +261,59 @@ def test_links_out_of_the_folder_are_not_followed(link: str, tmp_path: Path) -> 
         parse(external(folder / "m.onnx", location, length=12))
 
 
+@pytest.mark.parametrize("length", [300, 5000, 100_000])
+def test_external_data_of_a_long_name(length: int, tmp_path: Path) -> None:
+    for location in ("w" * length, "w/" * (length // 2) + "w"):
+        with pytest.raises(ModelError, match="'w'") as caught:
+            parse(external(tmp_path / "m.onnx", location, length=12))
+        assert len(str(caught.value)) < 500
+
+
+def test_links_that_go_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ModelError, match=r"'a' (cannot be read|is missing)"):
+        parse(external(tmp_path / "m.onnx", "a", length=12))
+
+
+def test_external_data_is_found_by_its_exact_name(tmp_path: Path) -> None:
+    """Whatever stands for a path in other systems is a name here, and a name that is not there."""
+    (tmp_path / "w.bin").write_bytes(b"0123456789ab")
+    for location in (
+        "W.BIN",
+        "w.bin ",
+        "w.bin::$DATA",
+        "%77.bin",
+        "~/w.bin",
+        "$PWD/w.bin",
+        "file:w.bin",
+    ):
+        with pytest.raises(ModelError, match="missing from"):
+            parse(external(tmp_path / "m.onnx", location, length=12))
+
+
+def test_a_file_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(b"0123456789ab")
+    with pytest.raises(ModelError, match="cannot be read"):
+        parse(external(tmp_path / "m.onnx", "w.bin/x", length=12))
+
+
+def test_models_that_are_no_plain_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "zero.onnx").symlink_to("/dev/zero")
+    for name in ("pipe.onnx", "zero.onnx"):
+        with pytest.raises(ModelError, match="no plain file"):
+            parse(tmp_path / name)
+
+
+def test_models_that_are_larger_than_they_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    with path.open("wb") as stream:
+        stream.truncate(2**31 + 1)
+    with pytest.raises(ModelError, match="at most 2147483648"):
+        parse(path)
+
+
 def test_external_data_that_is_no_plain_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

@@ -174,18 +174,27 @@ class TensorReader:
         if not location or "\0" in location or climbs or posix.is_absolute() or windows.anchor:
             raise self._error(
                 name,
-                f"its external data {location!r} is not inside the model's folder; "
+                f"its external data {_short(location)} is not inside the model's folder; "
                 "only files beside the model are read",
             )
         base = self._base_dir.resolve()
-        path = base / location
-        if not path.exists():
-            raise self._error(name, f"its external data {location!r} is missing from {base}")
-        resolved = path.resolve()
-        if not resolved.is_relative_to(base) or not resolved.is_file():
+        try:
+            resolved = (base / location).resolve(strict=True)
+            is_file = resolved.is_file()
+        except FileNotFoundError:
+            raise self._error(
+                name, f"its external data {_short(location)} is missing from {base}"
+            ) from None
+        except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError
+            reason = getattr(error, "strerror", None) or "it is a link to itself"
+            raise self._error(
+                name, f"its external data {_short(location)} cannot be read ({reason})"
+            ) from None
+        if not resolved.is_relative_to(base) or not is_file:
             raise self._error(
                 name,
-                f"its external data {location!r} is a link out of the model's folder or no file",
+                f"its external data {_short(location)} is a link out of the model's folder or no "
+                "file",
             )
         return resolved
 
@@ -206,6 +215,11 @@ class TensorReader:
 
     def _error(self, name: str, message: str) -> ModelError:
         return ModelError(message, tensor=name or None, file=self._file)
+
+
+def _short(text: str) -> str:
+    """The text in quotes, cut where it is longer than a line."""
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
 def _dtype(number: int) -> DType:
