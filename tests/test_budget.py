@@ -15,8 +15,10 @@ import sofie_root
 from sofie_root.budget import NODE, VARIABLE, Account, Budget, stage
 from sofie_root.errors import BudgetError, InputError, SofieError
 from sofie_root.frontends.onnx import from_proto, parse
+from sofie_root.lowering import epilogue, inline, linear
 from sofie_root.lowering import interpret as interpreter
 from sofie_root.lowering.interpret import evaluate
+from sofie_root.lowering.schedule import schedule
 from sofie_root.model import Model
 from sofie_root.passes import optimise
 
@@ -448,3 +450,34 @@ def test_the_command_has_the_option(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["inspect", str(path), "--budget", "work=1G,memory=1G"]) == 0
     assert main(["inspect", str(path), "--budget", "some"]) == 1
     assert issubclass(BudgetError, SofieError)
+
+
+def chain(count: int) -> ModelProto:
+    """Products of constants, each with an activation."""
+    nodes, source = [], "x"
+    for k in range(count):
+        nodes += [node("MatMul", [source, "w"], [f"m{k}"]), node("Relu", [f"m{k}"], [f"a{k}"])]
+        source = f"a{k}"
+    return model(nodes, [value("x", ("N", 4))], [source], [tensor("w", random((4, 4)))])
+
+
+def test_twice_the_nodes_are_twice_the_work_of_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counted in how often statements are asked what they read; it once was the square."""
+    calls = 0
+    original = inline.reads
+
+    def counted(statement: Any) -> set[str]:
+        nonlocal calls
+        calls += 1
+        return original(statement)
+
+    for module in (inline, epilogue, linear):
+        monkeypatch.setattr(module, "reads", counted)
+    counts = []
+    for n in (20, 40):
+        calls = 0
+        assert len(schedule(from_proto(chain(n))).decisions.fused) >= n
+        counts.append(calls)
+    assert counts[1] < 2.5 * counts[0]

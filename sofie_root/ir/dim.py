@@ -24,20 +24,24 @@ Dim: TypeAlias = Union[int, "Poly"]
 Monomial: TypeAlias = tuple[tuple["Atom", int], ...]
 Lookup: TypeAlias = Callable[["Atom"], Any]
 
-MAX_SIZE, MAX_DEGREE, MAX_BITS = 1000, 64, 256
-"""Largest expressions: atoms and terms when written out, powers in a term, bits of a coefficient.
+MAX_SIZE, MAX_DEGREE, LARGEST = 1000, 64, 1 << 256
+"""Largest expressions: atoms and terms when written out, powers in a term, and a coefficient.
 
 Those of real models stay below 100. A crafted one could double an expression with every node.
 """
 
 
 class Atom:
-    """What a polynomial is made of; subclasses are immutable and hashable by ``key``."""
+    """What a polynomial is made of; subclasses are immutable and hashable by ``key``.
 
-    __slots__ = ("_hash", "_order", "key")
+    ``size`` tells how large it is when it is written out.
+    """
+
+    __slots__ = ("_hash", "_order", "key", "size")
 
     def __init__(self, *key: Any) -> None:
         self.key: tuple[Any, ...] = (type(self).__name__, *key)
+        self.size: int = 1 + sum(d.size for d in key if isinstance(d, Poly))
         self._hash = hash(self.key)
         self._order: tuple[int, str] | None = None
 
@@ -61,11 +65,6 @@ class Atom:
     def dims(self) -> tuple[Dim, ...]:
         """The expressions inside this atom."""
         return ()
-
-    @property
-    def size(self) -> int:
-        """How large it is when it is written out."""
-        return 1 + sum(d.size for d in self.dims() if isinstance(d, Poly))
 
     def rebuild(self, dims: tuple[Dim, ...]) -> Dim:
         """The same operation on other operands."""
@@ -354,13 +353,19 @@ def _limited(d: Poly) -> Poly:
     Raises:
         BudgetError: it has too many terms, too high powers or too large coefficients.
     """
-    if d.size > MAX_SIZE:
-        raise BudgetError("terms", d.size, MAX_SIZE)
+    size = 0
     for mono, coefficient in d.terms:
-        if coefficient.bit_length() > MAX_BITS:
-            raise BudgetError("bits", coefficient.bit_length(), MAX_BITS)
-        if mono and sum(power for _, power in mono) > MAX_DEGREE:
-            raise BudgetError("powers", sum(power for _, power in mono), MAX_DEGREE)
+        size += 1
+        degree = 0
+        for atom, power in mono:
+            size += atom.size
+            degree += power
+        if degree > MAX_DEGREE:
+            raise BudgetError("powers", degree, MAX_DEGREE)
+        if not -LARGEST < coefficient < LARGEST:
+            raise BudgetError("bits", coefficient.bit_length(), LARGEST.bit_length() - 1)
+    if size > MAX_SIZE:
+        raise BudgetError("terms", size, MAX_SIZE)
     return d
 
 

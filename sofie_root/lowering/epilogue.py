@@ -13,7 +13,7 @@ from sofie_root.program.expr import Acc, Call, Expr, Index, Load
 from sofie_root.program.program import Epilogue, Kernel, Loop, Program
 from sofie_root.program.uses import dim_reads, reads
 
-from .inline import Decisions, remove_dead
+from .inline import Decisions, Reads, remove_dead
 
 MAX_EPILOGUE = 80
 """Nodes of an epilogue expression; beyond it the accumulators spill out of registers."""
@@ -21,46 +21,44 @@ MAX_EPILOGUE = 80
 
 def fuse_epilogues(program: Program, decisions: Decisions) -> None:
     """Moves each pointwise loop that alone reads a kernel's result into that kernel."""
-    read_by = [reads(s) for s in program.statements]
-    changed = True
-    while changed:
-        changed = False
-        for at, kernel in enumerate(program.statements):
-            if not isinstance(kernel, Kernel) or kernel.spec.epilogue is None:
-                continue
-            result = kernel.outputs[0]
-            if result is None or result in program.outputs.values():
-                continue
-            readers = [k for k, names in enumerate(read_by) if result in names]
-            if len(readers) != 1:
-                if readers:
-                    decisions.refused.append(
-                        f"epilogue of {_label(kernel)}: its result is read {len(readers)} times"
-                    )
-                continue
-            loop = program.statements[readers[0]]
-            fused = (
-                _fuse(program, kernel, loop) if isinstance(loop, Loop) else "is read by a kernel"
-            )
-            if isinstance(fused, str):
-                decisions.refused.append(f"{_label(loop)} into {_label(kernel)}: {fused}")
-                continue
-            decisions.fused.append(f"{_label(loop)} into the epilogue of {_label(kernel)}")
-            program.statements[readers[0]] = fused
-            read_by[readers[0]] = reads(fused)
-            del program.statements[at], read_by[at]
-            changed = True
-            break
+    read_by, returned = Reads(program), set(program.outputs.values())
+    dead: set[int] = set()
+    for at in range(len(program.statements)):
+        # What was fused here from further up may take in what follows, too.
+        kernel = program.statements[at]
+        if not isinstance(kernel, Kernel) or kernel.spec.epilogue is None:
+            continue
+        result = kernel.outputs[0]
+        if result is None or result in returned:
+            continue
+        readers = read_by.readers(result)
+        if len(readers) != 1:
+            if readers:
+                decisions.refused.append(
+                    f"epilogue of {_label(kernel)}: its result is read {len(readers)} times"
+                )
+            continue
+        loop = program.statements[readers[0]]
+        fused = _fuse(program, kernel, loop) if isinstance(loop, Loop) else "is read by a kernel"
+        if isinstance(fused, str):
+            decisions.refused.append(f"{_label(loop)} into {_label(kernel)}: {fused}")
+            continue
+        decisions.fused.append(f"{_label(loop)} into the epilogue of {_label(kernel)}")
+        program.statements[readers[0]] = fused
+        read_by.update(readers[0], reads(fused))
+        read_by.update(at, set())
+        dead.add(at)
+    program.statements = [s for k, s in enumerate(program.statements) if k not in dead]
     decisions.refused = list(dict.fromkeys(decisions.refused))
     remove_dead(program)
 
 
-def fuse_early(program: Program, read_by: list[set[str]], position: int) -> bool:
+def fuse_early(program: Program, read_by: Reads, position: int) -> bool:
     """Moves the loop at this position into the kernel whose only result it alone reads, if it fits.
 
     Args:
         program: changed in place; the kernel at its old position is then dead.
-        read_by: the buffers that each statement reads, empty for dead ones; kept up to date.
+        read_by: the buffers that each statement reads, none for dead ones; kept up to date.
         position: of the loop.
 
     Returns:
@@ -74,16 +72,16 @@ def fuse_early(program: Program, read_by: list[set[str]], position: int) -> bool
         result = kernel.outputs[0]
         if (
             result is None
-            or result not in read_by[position]
+            or read_by.readers(result) != [position]
             or result in program.outputs.values()
-            or sum(result in names for names in read_by) != 1
             or any(o is not None for o in kernel.outputs[1:])
         ):
             continue
         fused = _fuse(program, kernel, loop)
         if isinstance(fused, Kernel):
             program.statements[position] = fused
-            read_by[position], read_by[at] = reads(fused), set()
+            read_by.update(position, reads(fused))
+            read_by.update(at, set())
             return True
     return False
 

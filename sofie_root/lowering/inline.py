@@ -68,6 +68,28 @@ def size(expr: Expr) -> int:
     return sum(1 for _ in ex.walk(expr))
 
 
+class Reads:
+    """Which statement reads which buffers, kept in both directions while statements change."""
+
+    def __init__(self, program: Program) -> None:
+        self._read: dict[int, set[str]] = {}
+        self._readers: dict[str, set[int]] = defaultdict(set)
+        for position, statement in enumerate(program.statements):
+            self.update(position, reads(statement))
+
+    def readers(self, buffer: str) -> list[int]:
+        """Positions of the statements that read a buffer, in order."""
+        return sorted(self._readers.get(buffer, ()))
+
+    def update(self, position: int, names: set[str]) -> None:
+        """Notes what the statement at this position reads now."""
+        for name in self._read.get(position, ()):
+            self._readers[name].discard(position)
+        for name in names:
+            self._readers[name].add(position)
+        self._read[position] = names
+
+
 def remove_dead(program: Program) -> None:
     """Drops statements whose results nobody needs, and kernel outputs that nobody reads."""
     needed = set(program.outputs.values())
@@ -121,23 +143,22 @@ def inline(program: Program, decisions: Decisions) -> None:
     for statement in program.statements:
         for name in writes(statement):
             writers[name] += 1
-    read_by = [reads(s) for s in program.statements]
+    read_by, returned = Reads(program), set(program.outputs.values())
     for position in range(len(program.statements)):
         producer = program.statements[position]
         if not isinstance(producer, Loop) or producer.reduction or writers[producer.output] != 1:
             continue
         if not _covers(program, producer):
             continue
-        rest = range(position + 1, len(program.statements))
-        readers = [k for k in rest if producer.output in read_by[k]]
+        readers = [k for k in read_by.readers(producer.output) if k > position]
         if len(readers) > 1 and not producer.is_view and fuse_early(program, read_by, position):
             continue  # better once in the kernel than again in every reader
         if readers:
             _inline_producer(program, readers, producer, decisions)
             for k in readers:
-                read_by[k] = reads(program.statements[k])
-            if producer.output not in set().union(*read_by, program.outputs.values()):
-                read_by[position] = set()
+                read_by.update(k, reads(program.statements[k]))
+            if not read_by.readers(producer.output) and producer.output not in returned:
+                read_by.update(position, set())
     remove_dead(program)
 
 

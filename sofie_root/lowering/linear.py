@@ -9,6 +9,8 @@ nobody else needs, the two maps are one.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,17 +71,24 @@ class Term:
 
 def move_linear_maps(program: Program, decisions: Decisions) -> None:
     """Rewrites each product by constants whose operand only picks and adds rows of smaller tensors."""
+    uses = _uses(program)
     for kernel in [s for s in program.statements if isinstance(s, Kernel)]:
-        if kernel.spec.name == "gemm" and kernel in program.statements:
-            reason = _move(program, kernel)
+        if kernel.spec.name == "gemm" and any(s is kernel for s in program.statements):
+            reason = _move(program, kernel, uses)
             name = " + ".join(kernel.origin)
             if reason is None:
+                uses = _uses(program)
                 decisions.fused.append(f"{name} is computed before the rows are picked")
             elif reason:
                 decisions.refused.append(f"{name} before the rows are picked: {reason}")
 
 
-def _move(program: Program, kernel: Kernel) -> str | None:
+def _uses(program: Program) -> Counter[str]:
+    """How many statements read each buffer."""
+    return Counter(name for statement in program.statements for name in reads(statement))
+
+
+def _move(program: Program, kernel: Kernel, uses: Mapping[str, int]) -> str | None:
     """Why the map was not moved (empty: there is nothing to pick), or None where it was."""
     operand, packed = kernel.inputs
     buffer = program.buffers[operand.buffer]
@@ -94,7 +103,7 @@ def _move(program: Program, kernel: Kernel) -> str | None:
         return ""
     if buffer.shape[-1:] != operand.shape[-1:]:
         return ""
-    if sum(buffer.name in reads(s) for s in program.statements) != 1:
+    if uses[buffer.name] != 1:
         return "the operand is also read elsewhere"
     writers = _writers(program, buffer.name)
     if not writers:
