@@ -119,9 +119,10 @@ def test_what_costs_too_much_is_left_to_the_run_time(proto: ModelProto) -> None:
     assert any("hostile" in n.name for n in hostile._optimised[0].nodes)
     assert hostile.example is None
     assert "Session" in hostile.header().text
-    with stage(SMALL), pytest.raises(BudgetError, match="SOFIE_ROOT_BUDGET") as caught:
+    # A size that does not even fit into 64 bits is no size.
+    with stage(SMALL), pytest.raises((BudgetError, InputError)) as caught:
         evaluate(hostile.graph, {"x": np.ones(3, np.float32)})
-    assert caught.value.node is not None
+    assert caught.match("SOFIE_ROOT_BUDGET|hostile.*is no size")
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(2**40, np.float32), (2**60, np.bool_)])
