@@ -10,12 +10,14 @@ import subprocess
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto
 
+import sofie_root
 from sofie_root.codegen.bundle import collect
 from sofie_root.config import include_dir
 from sofie_root.errors import SofieError, UnsupportedError
@@ -171,11 +173,19 @@ def _compile(
     return None
 
 
+@cache
+def included() -> list[str]:
+    """Names of the headers that generated code may include; those that need ROOT are not among them."""
+    sources = Path(sofie_root.__file__).parent.rglob("*.py")
+    named = {n for path in sources for n in re.findall(r"\b\w+\.hxx", path.read_text())}
+    found = [p.name for p in (include_dir() / "sofie").glob("*.hxx") if p.name in named]
+    return sorted(n for n in found if not any(_OF_ROOT.search(t) for _, t in collect([n])))
+
+
 def precompiled(folder: Path, mode: Mode) -> list[str]:
     """Flags that include all headers of ``sofie/``, compiled before."""
     include = include_dir()
-    every = sorted((include / "sofie").glob("*.hxx"))
-    headers = [p for p in every if not any(_OF_ROOT.search(t) for _, t in collect([p.name]))]
+    headers = [include / "sofie" / name for name in included()]
     digest = hashlib.sha256(" ".join([str(include), mode.compiler, *mode.flags]).encode())
     for path in headers:
         digest.update(path.read_bytes())
