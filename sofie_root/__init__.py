@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .config import VERSION
-from .errors import SofieError
+from .errors import SelfTestWarning, SofieError
 from .runtime.interpreter import prepare_cling
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ __all__ = [
     "InspectReport",
     "Model",
     "Op",
+    "SelfTestWarning",
     "Session",
     "SofieError",
     "SofieFunctor",

@@ -135,5 +135,12 @@ class ToolchainError(SofieError):
     """The generated header could not be compiled, loaded, or failed its self-test."""
 
 
+class SelfTestWarning(UserWarning):
+    """A session opened without a self-test: no inputs were found that the model takes.
+
+    Its code was compared with nothing; ``model.check(inputs=...)`` does that with inputs of yours.
+    """
+
+
 class DataFrameError(SofieError):
     """An RDataFrame column does not fit the model; raised when booking, not in the event loop."""

@@ -16,7 +16,7 @@ from .backends.names import identifier
 from .budget import Budget, stage
 from .codegen import header as codegen
 from .config import VERSION
-from .errors import BudgetError, InputError, ModelError
+from .errors import ModelError
 from .ir import Dim, Equality, Graph, Symbol, TensorType, infer_types
 from .ir.dim import Atom, Broadcast, single_atom, substitute
 from .ir.graph import constant_type, substitute_symbols
@@ -309,23 +309,39 @@ class Model:
             **options,
         )
 
-    @cached_property
+    @property
     def example(self) -> Sample | None:
         """Small random inputs and what the NumPy interpreter makes of them, for the self-test.
 
-        None where no inputs were found that the model takes, and where a custom operator has no
-        reference.
+        None where no inputs were found that the model takes (``untested`` says why), and where a
+        custom operator has no reference.
         """
+        return self._example[0]
+
+    @property
+    def untested(self) -> str:
+        """Why no random inputs were found that the model takes; empty where some were, or none can be."""
+        return self._example[1]
+
+    @cached_property
+    def _example(self) -> tuple[Sample | None, str]:
         if without_reference(self.graph):
-            return None
+            return None, ""
+        problems = ["no sizes of its symbolic dims were found that fit together"]
+
+        def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+            try:
+                return evaluate(self.graph, inputs)
+            except Exception as error:
+                problems.append(str(error) or type(error).__name__)
+                raise
+
         with stage(self.budget) as spent, spent.share(4):
-            return find_sample(
-                self.graph,
-                lambda inputs: evaluate(self.graph, inputs),
-                np.random.default_rng(1),
-                (2, *SIZES),
-                (InputError, IndexError, BudgetError),
+            # Whatever goes wrong with random inputs is no reason not to open the model with real ones.
+            found = find_sample(
+                self.graph, run, np.random.default_rng(1), (2, *SIZES), (Exception,)
             )
+        return found, "" if found is not None else problems[-1]
 
 
 def load(

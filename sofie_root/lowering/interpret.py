@@ -249,8 +249,9 @@ def _run_body(
 def _bind(memory: Memory, bind: Bind) -> None:
     size = int(Grid(memory, (), in_own_type=True).value(bind.value))
     if not 0 <= size <= MOST_ELEMENTS:
-        origin = ", ".join(bind.origin)
-        raise InputError(f"{origin}: {bind.symbol} is {size}, which is no size")
+        raise InputError(
+            f"{bind.symbol} is {size}, which is no size", node=", ".join(bind.origin) or None
+        )
     memory.sizes[bind.symbol] = size
 
 

@@ -42,6 +42,7 @@ class Generated:
         weights: path of the weights file; None where there are none.
         inputs: of the example, by name.
         outputs: of the example, by name (empty: no example was found).
+        untested: why no example was found (empty: there is one, or there can be none).
         has_user_code: whether the header has code of custom operators in it.
     """
 
@@ -49,6 +50,7 @@ class Generated:
     weights: str | None
     inputs: dict[str, Array]
     outputs: dict[str, Array]
+    untested: str = ""
     has_user_code: bool = False
 
 
@@ -61,7 +63,7 @@ def generated(model: Model, exact: bool = False) -> Generated:
 
     def make(folder: Path) -> None:
         header = model.header(weights="dat", standalone=False, inline_user_code=True, exact=exact)
-        _write(folder, header, model.example)
+        _write(folder, header, model.example, model.untested)
 
     has_user_code = any(node.op.is_custom for node in model.graph.all_nodes())
     if has_user_code:
@@ -105,10 +107,12 @@ def _read(folder: Path, model: Model) -> Generated:
         inputs = {name: arrays[f"in{k}"] for k, name in enumerate(model.inputs)}
         outputs = {name: arrays[f"out{k}"] for k, name in enumerate(model.outputs)}
     weights = folder / "model.dat"
-    return Generated(text, str(weights) if weights.exists() else None, inputs, outputs)
+    untested = folder / "untested.txt"
+    why = untested.read_text(encoding="utf-8") if untested.exists() else ""
+    return Generated(text, str(weights) if weights.exists() else None, inputs, outputs, why)
 
 
-def _write(folder: Path, header: Header, example: Sample | None) -> None:
+def _write(folder: Path, header: Header, example: Sample | None, untested: str) -> None:
     (folder / "model.hxx").write_text(header.text, encoding="utf-8")
     if header.constants:
         (folder / "model.dat").write_bytes(dat_bytes(header.constants, header.model_hash))
@@ -116,3 +120,5 @@ def _write(folder: Path, header: Header, example: Sample | None) -> None:
         arrays = {f"in{k}": v for k, v in enumerate(example.inputs.values())}
         arrays |= {f"out{k}": v for k, v in enumerate(example.outputs.values())}
         (folder / "example.dat").write_bytes(dat_bytes(arrays, model_hash(arrays, "")))
+    elif untested:
+        (folder / "untested.txt").write_text(untested, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.errors import InputError, StorageError, ToolchainError
+from sofie_root.errors import InputError, SelfTestWarning, StorageError, ToolchainError
 
 from .generated import generated
 from .interpreter import Jit, Library, TensorInfo, load_library
@@ -36,12 +37,22 @@ def open_session(model: Model, jit: Jit = "auto", exact: bool = False) -> Sessio
 
     Raises:
         ToolchainError: the header does not compile, or the self-test fails.
+
+    Warns:
+        SelfTestWarning: no inputs were found that the model takes, so that nothing was compared.
     """
     made = generated(model, exact)
     library = load_library(made.text, jit=jit, is_generated=not made.has_user_code)
     session = Session(library, made.weights)
     if made.outputs:
         session.self_test(made.inputs, made.outputs)
+    elif made.untested:
+        warnings.warn(
+            f"{model.name!r} opens without a self-test, as it took none of the random inputs that were "
+            f"tried ({made.untested}); compare it with model.check(inputs=...)",
+            SelfTestWarning,
+            stacklevel=3,
+        )
     return session
 
 
