@@ -103,8 +103,8 @@ def _keep(
 def _mode(seed: int, options: argparse.Namespace) -> Mode:
     given = {
         k: getattr(options, k)
-        for k in ("engine", "compiler", "level", "target", "kernels")
-        if getattr(options, k)
+        for k in ("engine", "compiler", "level", "target", "kernels", "guard")
+        if getattr(options, k) is not None
     }
     return replace(mode_of(seed), **given)
 
@@ -134,6 +134,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     group.add_argument("--compiler")
     group.add_argument("--level")
     group.add_argument("--target", choices=("AVX-512", "AVX2", "baseline"))
+    group.add_argument("--guard", type=int, choices=(0, 1, 2), help="pages around each tensor")
     group.add_argument("--kernels", choices=("auto", "always", "never"))
     return parser.parse_args(arguments)
 

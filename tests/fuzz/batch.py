@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from guarded import apart
 from onnx import ModelProto
 
 import sofie_root
 from sofie_root.codegen.bundle import collect
+from sofie_root.codegen.header import generate
 from sofie_root.config import include_dir
 from sofie_root.errors import SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir.dim import Symbol, single_atom
 from sofie_root.model import Model
+from sofie_root.program.choice import default_choice
 
 from .modes import Mode
 from .reference import Array
@@ -93,9 +96,15 @@ def _generate(job: Job, path: Path, namespace: str) -> Model | Run:
         model = Model(from_proto(job.model, name="model"))
         stage = "generate"
         with job.mode.chosen():
-            model.generate(
-                path, "embedded", standalone=False, namespace=namespace, exact=job.mode.exact
-            )
+            schedule = model.scheduled(default_choice(job.mode.exact))
+        header = generate(
+            apart(schedule) if job.mode.guard else schedule,
+            stem=namespace,
+            weights="embedded",
+            standalone=False,
+            namespace=namespace,
+        )
+        path.write_text(header.text)
     except UnsupportedError as error:
         return Run(
             "refused", "; ".join(sorted({f"{r.operator}: {r.reason}" for r in error.refusals}))
@@ -197,7 +206,8 @@ def precompiled(folder: Path, mode: Mode) -> list[str]:
             if len(list(folder.glob("pch_*"))) > 16:
                 shutil.rmtree(old)
         target.mkdir(parents=True, exist_ok=True)
-        text.write_text("".join(f"#include <sofie/{p.name}>\n" for p in headers))
+        names = [*(["guarded.hxx"] if mode.guard else []), *(p.name for p in headers)]
+        text.write_text("".join(f"#include <sofie/{n}>\n" for n in names))
         command = [
             mode.compiler,
             *mode.flags,

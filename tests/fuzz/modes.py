@@ -42,6 +42,8 @@ class Mode:
         target: instruction set.
         kernels: see :class:`sofie_root.program.choice.Choice`.
         exact: likewise.
+        guard: 1: temporaries and weights of a batch end at a page that nobody may touch; 2: they begin
+            behind one; 0: they share memory, as they do for users.
     """
 
     engine: str = "batch"
@@ -50,17 +52,20 @@ class Mode:
     target: str = "AVX-512"
     kernels: str = "auto"
     exact: bool = False
+    guard: int = 0
 
     @property
     def flags(self) -> tuple[str, ...]:
-        return ("-std=c++17", self.level, *TARGETS[self.target], "-Wall", "-Wextra")
+        guard = (f"-DSOFIE_GUARD_PAGES={self.guard}", "-Wno-unused-variable") if self.guard else ()
+        return ("-std=c++17", self.level, *TARGETS[self.target], "-Wall", "-Wextra", *guard)
 
     @property
     def build(self) -> str:
         """What the graphs of a translation unit share."""
         if self.engine != "batch":
             return self.engine
-        return f"{self.compiler} {self.level} {self.target}"
+        guard = f" guard {self.guard}" if self.guard else ""
+        return f"{self.compiler} {self.level} {self.target}{guard}"
 
     def __str__(self) -> str:
         exact = ", exact" if self.exact else ""
@@ -91,6 +96,7 @@ def mode_of(seed: int) -> Mode:
         list(TARGETS)[int(shared.choice(3, p=[0.5, 0.25, 0.25]))],
         ("auto", "always", "never")[int(own.choice(3, p=[0.5, 0.3, 0.2]))],
         bool(own.random() < 0.2),
+        int(shared.choice(3, p=[0.7, 0.2, 0.1])) if engine == "batch" else 0,
     )
 
 

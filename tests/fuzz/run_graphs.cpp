@@ -1,8 +1,9 @@
 // Runs generated Sessions on inputs from a file, each in a process of its own, and writes what comes out.
 //
-// A batch of graphs defines kGraphs. `program IN OUT LIMIT [GRAPH...]` runs these graphs (all, if none is given)
-// and writes OUT/<graph>. The memory that is given for outputs is filled with an odd pattern and has a margin;
-// inputs must stay as they are; the first set of inputs is run once more at the end, with warm temporaries.
+// A batch of graphs defines kGraphs. `program IN OUT LIMIT [GRAPH...]` runs these graphs (all, if none is
+// given) and writes OUT/<graph>. The memory that is given for outputs is filled with an odd pattern and has a
+// margin; inputs end at a page that nobody may touch, and must stay as they are; the first set of inputs is
+// run once more at the end, with warm temporaries.
 
 #include <signal.h>
 #include <sys/mman.h>
@@ -16,10 +17,9 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <sofie/runtime.hxx>
 #include <string>
 #include <vector>
-
-#include <sofie/runtime.hxx>
 
 using sofie::runtime::Api;
 extern const Api* (*const kGraphs[])();
@@ -66,14 +66,24 @@ void put_text(std::FILE* file, const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), file);
 }
 
+/// Memory with these bytes that ends where a page begins which nobody may touch; it is kept until the end.
+char* fenced(const std::vector<char>& bytes) {
+  const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t inside = (bytes.size() + page - 1) / page * page;
+  void* const found =
+      mmap(nullptr, inside + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (found == MAP_FAILED) std::abort();
+  char* const begin = static_cast<char*>(found);
+  mprotect(begin + inside, page, PROT_NONE);
+  char* const data = begin + (inside - bytes.size());
+  if (!bytes.empty()) std::memcpy(data, bytes.data(), bytes.size());
+  return data;
+}
+
 /// A run: empty text, then for each output its shape and its bytes; or what went wrong.
 void run(const Api& api, void* session, const Set& set, std::FILE* file) {
-  std::vector<std::vector<char>> inputs = set.inputs;
   std::vector<const void*> in;
-  for (auto& bytes : inputs) {
-    bytes.reserve(64);
-    in.push_back(bytes.data());
-  }
+  for (const auto& bytes : set.inputs) in.push_back(fenced(bytes));
   std::vector<std::vector<unsigned char>> memory(api.outputs);
   std::vector<std::vector<std::size_t>> shapes(api.outputs);
   std::vector<std::size_t> sizes(api.outputs);
@@ -93,8 +103,11 @@ void run(const Api& api, void* session, const Set& set, std::FILE* file) {
     return put_text(file, std::string("run: ") + api.error(session));
   }
   std::string problem;
-  for (std::size_t k = 0; k < inputs.size(); ++k) {
-    if (inputs[k] != set.inputs[k]) problem += "input " + std::to_string(k) + " was overwritten; ";
+  for (std::size_t k = 0; k < in.size(); ++k) {
+    const std::vector<char>& bytes = set.inputs[k];
+    if (!bytes.empty() && std::memcmp(in[k], bytes.data(), bytes.size()) != 0) {
+      problem += "input " + std::to_string(k) + " was overwritten; ";
+    }
   }
   for (std::size_t k = 0; k < api.outputs; ++k) {
     if (api.output[k].dynamic) {
