@@ -419,7 +419,7 @@ CONTRADICTIONS: dict[str, tuple[ModelProto, str]] = {
             [X, value("w", (1,), np.int64), value("e", (2,), np.int64)],
             ["y"],
         ),
-        "'c'.*1 starts and 2 ends",
+        "'c'.*starts has 1 elements and ends 2",
     ),
     "no such flag": (
         model(
