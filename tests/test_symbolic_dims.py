@@ -11,7 +11,7 @@ import pytest
 from cpp_program import compile_program, run_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_models import model, node, tensor, value
+from onnx_models import by_runtime, model, node, tensor, value
 
 from sofie_root.errors import InputError, SofieError
 from sofie_root.frontends.onnx import from_proto
@@ -226,3 +226,55 @@ def test_cpp_says_what_does_not_hold_and_allocates_nothing_when_warm(tmp_path: P
 def test_sanitizers_see_nothing(tmp_path: Path) -> None:
     flags = ("-O1", "-g1", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover")
     assert_program(tmp_path, "static long allocations() { return 0; }", flags)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "shapes", "attributes"),
+    [
+        ("Add", [("N", 3), ("M", "K")], {}),
+        ("Where", [("N", "K"), ("M", 3), ("K",)], {}),
+        ("MatMul", [("N", 2, 3), ("M", 3, 4)], {}),
+        ("Gemm", [("N", 3), (3, 4), ("M", "K")], {}),
+        ("PRelu", [("N", 3), ("K",)], {}),
+        ("Einsum", [("N", 3), ("M", "K")], {"equation": "ij,ij->i"}),
+        ("Einsum", [("N", 3, 2), ("M", 2, 4)], {"equation": "bij,bjk->bik"}),
+        ("LayerNormalization", [("N", 3), ("K",)], {}),
+        ("Max", [("N", 3), ("M", 1), ("K",)], {}),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_a_size_that_is_1_when_the_model_runs_broadcasts(
+    op_type: str, shapes: list[tuple[Any, ...]], attributes: dict[str, Any]
+) -> None:
+    names = [f"x{k}" for k in range(len(shapes))]
+    dtypes = [np.bool_ if (op_type, k) == ("Where", 0) else np.float32 for k in range(len(shapes))]
+    inputs = [value(n, list(s), t) for n, s, t in zip(names, shapes, dtypes, strict=True)]
+    proto = model([node(op_type, names, ["y"], **attributes)], inputs, ["y"])
+    session = Model(from_proto(proto)).session("cling")
+    taken = 0
+    for n, m, k in [
+        (4, 4, 3),
+        (1, 4, 3),
+        (4, 1, 1),
+        (1, 1, 1),
+        (17, 1, 3),
+        (1, 33, 1),
+        (0, 1, 3),
+        (4, 3, 3),
+    ]:
+        sizes = {"N": n, "M": m, "K": k}
+        arrays = {
+            name: np.random.default_rng(1)
+            .normal(size=[sizes.get(d, d) for d in shape])
+            .astype(dtype)
+            for name, shape, dtype in zip(names, shapes, dtypes, strict=True)
+        }
+        try:
+            expected = by_runtime(proto, arrays)["y"]
+        except Exception:  # what ONNX Runtime raises is not public
+            with pytest.raises(InputError, match=r"broadcast|does not hold"):
+                session.run(arrays)
+            continue
+        taken += 1
+        np.testing.assert_allclose(session.run(arrays)["y"], expected, rtol=1e-4, atol=1e-5)
+    assert taken > 1

@@ -58,7 +58,8 @@ class Convolution(Op):
 
     def convolved(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """The kernel's result for operands in a dtype that is computed in."""
-        slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
+        x, slid = self.window(x.shape, w.shape).framed(b, x, 0)
+        out = b.outputs[0].shape[2:]
         form: Form | tuple[int, ...] = Form.CHANNELS_FIRST
         if w.constant is not None and x.dtype is DType.FLOAT:
             form = choose(b, x, w, self.group, slid, out)
@@ -86,7 +87,8 @@ class Convolution(Op):
         """
         known = w.constant is not None and (w_zero is None or w_zero.constant is not None)
         one = x_zero is None or x_zero.type.numel == 1
-        if not (known and one and b.program.choice.specialised(pays=True)):
+        framed = bool(self.window(x.shape, w.shape).frame)  # with zero points, not with zeros
+        if not (known and one and not framed and b.program.choice.specialised(pays=True)):
             wide = without_zero_point(b, x, x_zero, 1 - x.rank)
             return self.convolved(b, wide, without_zero_point(b, w, w_zero, -w.rank))
         assert w.constant is not None

@@ -120,6 +120,8 @@ class Einsum(Op):
 
 def _term(b: Builder, x: Tensor, labels: Labels, sizes: dict[str, Dim]) -> Term:
     """An operand with a repeated label as its diagonal, and without axes that broadcast."""
+    # A size that turns out to be 1 when the model runs.
+    x = b.expand(x, [d if d == 1 else sizes[n] for n, d in zip(labels, x.shape, strict=True)])
     broadcast = {
         label
         for label, size in zip(labels, x.shape, strict=True)

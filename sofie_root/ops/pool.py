@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import (
@@ -14,6 +17,7 @@ from sofie_root.ir import (
     Shape,
     TensorType,
     operator,
+    output_count,
     require_at_most,
     require_equal,
     runtime_size,
@@ -21,7 +25,7 @@ from sofie_root.ir import (
 from sofie_root.ir.dim import product
 from sofie_root.kernels import pool as kernels
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.expr import Expr, call, compare, constant, guard, index
+from sofie_root.program.expr import Expr, call, cast, compare, constant, guard, index
 from sofie_root.program.program import ReduceKind
 from sofie_root.program.storage import channels_first, channels_last, innermost_axis
 
@@ -60,6 +64,11 @@ class Pool(Op):
         return (*x.shape[:2], *self.window(x).out(x.shape[2:], bool(self.ceil_mode)))
 
 
+def _lowest(dtype: DType) -> float:
+    """What a maximum never is, unless there is nothing else."""
+    return -math.inf if dtype.is_float else float(np.iinfo(dtype.numpy).min)
+
+
 def _channels_last(b: Builder, x: Tensor) -> bool:
     """Whether to pool along vectors of channels: where they are neighbours in memory anyway."""
     return b.program.choice.specialised(innermost_axis(x) == 1)
@@ -76,11 +85,14 @@ class MaxPool(Pool):
         """``[N, C, *out]``, and as INT64."""
         require_dtype(x, FLOATS | {DType.INT8, DType.UINT8})
         shape = self.shape(x)
+        if self.window(x).frame and output_count() > 1:
+            raise Refuse("indices where auto_pad and strides meet sizes that are not known")
         return TensorType(x.dtype, shape), TensorType(DType.INT64, shape)
 
     def lower(self, b: Builder, x: Tensor) -> tuple[Tensor, Tensor]:
         """One kernel."""
-        traits, wide = self.window(x.type).traits(), b.cast(x, x.dtype.compute)
+        x, slid = self.window(x.type).framed(b, x, _lowest(x.dtype))
+        traits, wide = slid.traits(), b.cast(x, x.dtype.compute)
         out = b.outputs[0].shape[2:]
         if wide.dtype is DType.FLOAT and not any(b.wanted[1:]) and _channels_last(b, x):
             last = channels_last(b, wide)
@@ -103,9 +115,40 @@ class AveragePool(Pool):
         return TensorType(x.dtype, self.shape(x))
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
-        """One kernel."""
-        traits, wide = self.window(x.type).traits(), b.cast(x, x.dtype.compute)
+        """One kernel; with a frame, a loop that leaves it out of the mean."""
         out, include_pad = b.outputs[0].shape[2:], bool(self.count_include_pad)
+        slid, extents = self.window(x.type), x.shape[2:]
+        x, plain = slid.framed(b, x, 0)
+        y = self._average(b, x, plain, out, include_pad)
+        if include_pad or not slid.frame:
+            return y
+        shares = [
+            self._share(b, extents[k], out[k], slid.frame[k][0], plain, k) for k in range(len(out))
+        ]
+
+        def body(*i: Dim) -> Expr:
+            value = y[i]
+            for share, at in zip(shares, i[2:], strict=True):
+                value = value * cast(share[at], value.dtype)
+            return value
+
+        return b.loop(b.outputs[0].shape, body, x.dtype)
+
+    def _share(self, b: Builder, size: Dim, out: Dim, begin: Dim, slid: Window, k: int) -> Tensor:
+        """By how much the mean of a window grows along an axis where its frame does not count."""
+
+        def inside(i: tuple[Dim, ...], tap: tuple[Dim, ...]) -> Expr:
+            at = index(i[0] * slid.stride[k] + tap[0] * slid.dilation[k] - begin)
+            test = call("logical_and", at >= 0, at < index(size))
+            return cast(test, DType.DOUBLE)
+
+        count = b.reduce("sum", (out,), (slid.kernel[k],), inside)
+        return b.loop((out,), lambda i: constant(slid.kernel[k], DType.DOUBLE) / count[i])
+
+    def _average(
+        self, b: Builder, x: Tensor, slid: Window, out: Shape, include_pad: bool
+    ) -> Tensor:
+        traits, wide = slid.traits(), b.cast(x, x.dtype.compute)
         if wide.dtype is DType.FLOAT and _channels_last(b, x):
             last = channels_last(b, wide)
             y = kernels.average_pool_channels_last(b, last, traits, out, include_pad)
@@ -130,7 +173,8 @@ class LpPool(Pool):
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """One kernel."""
-        traits, wide = self.window(x.type).traits(), b.cast(x, x.dtype.compute)
+        x, slid = self.window(x.type).framed(b, x, 0)
+        traits, wide = slid.traits(), b.cast(x, x.dtype.compute)
         y = kernels.lp_pool(b, wide, traits, b.outputs[0].shape[2:], self.p)
         return b.cast(y, x.dtype)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, Refuse, Shape, require_at_most
-from sofie_root.ir.dim import ceildiv, floordiv, minimum
+from sofie_root.ir.dim import ceildiv, floordiv, maximum, minimum
+from sofie_root.program import expr
+from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.expr import Expr, call
 
 MAX_SPATIAL_AXES = 3
 """The kernels handle up to three spatial axes."""
@@ -15,13 +19,37 @@ MAX_SPATIAL_AXES = 3
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window over the spatial axes, one number per axis."""
+    """A window over the spatial axes, one number per axis.
+
+    Attributes:
+        frame: begin and end paddings that depend on sizes which only the caller knows (auto_pad with
+            strides); the input gets them with :meth:`framed` before a kernel sees it.
+    """
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     pad_begin: tuple[int, ...]
     pad_end: tuple[int, ...]
+    frame: tuple[tuple[Dim, Dim], ...] = ()
+
+    def framed(self, b: Builder, x: Tensor, fill: float) -> tuple[Tensor, Window]:
+        """The input with the frame around its spatial axes, and the window without it."""
+        if not self.frame:
+            return x, self
+        frame = ((0, 0), (0, 0), *self.frame)
+        shape = tuple(d + lo + hi for d, (lo, hi) in zip(x.shape, frame, strict=True))
+
+        def body(*i: Dim) -> Expr:
+            index = tuple(d - lo for d, (lo, _) in zip(i, frame, strict=True))
+            tests = [
+                test
+                for at, size in zip(index[2:], x.shape[2:], strict=True)
+                for test in (expr.index(at) >= 0, expr.index(at) < expr.index(size))
+            ]
+            return expr.guard(reduce(partial(call, "logical_and"), tests), x[index], fill)
+
+        return b.loop(shape, body, x.dtype), replace(self, frame=())
 
     @property
     def reach(self) -> tuple[int, ...]:
@@ -35,6 +63,8 @@ class Window:
 
     def out(self, spatial: Shape, ceil_mode: bool = False) -> Shape:
         """Number of windows along each axis; demands that at least one fits."""
+        if self.frame:
+            return tuple(map(ceildiv, spatial, self.stride))
         sizes: list[Dim] = []
         for axis, size in enumerate(spatial):
             stride, begin = self.stride[axis], self.pad_begin[axis]
@@ -82,7 +112,15 @@ def window(
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         reach = Window(kernel, stride, dilation, begin, end).reach
         totals = tuple(map(_same_padding, spatial, reach, stride))
-        begin, end = split_padding(totals, upper=auto_pad == "SAME_UPPER")
+        upper = auto_pad == "SAME_UPPER"
+        if not all(isinstance(t, int) for t in totals):
+            smaller = [floordiv(t, 2) for t in totals]
+            larger = [t - s for t, s in zip(totals, smaller, strict=True)]
+            frame = (
+                zip(smaller, larger, strict=True) if upper else zip(larger, smaller, strict=True)
+            )
+            return Window(kernel, stride, dilation, begin, end, tuple(frame))
+        begin, end = split_padding([t for t in totals if isinstance(t, int)], upper)
     return Window(kernel, stride, dilation, begin, end)
 
 
@@ -100,12 +138,9 @@ def _pads(
     return tuple(pads[:rank]), tuple(pads[rank:])
 
 
-def _same_padding(size: Dim, reach: int, stride: int) -> int:
-    if isinstance(size, int):
-        return max((-(-size // stride) - 1) * stride + reach - size, 0)
-    if stride == 1:
-        return reach - 1
-    raise Refuse(f"auto_pad with stride {stride} needs a known size, not {size}")
+def _same_padding(size: Dim, reach: int, stride: int) -> Dim:
+    """Elements to add so that there are ``ceil(size / stride)`` windows."""
+    return maximum((ceildiv(size, stride) - 1) * stride + reach - size, 0)
 
 
 def split_padding(totals: Sequence[int], upper: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
