@@ -129,6 +129,7 @@ def odd_models() -> list[Model]:
         model([square, node("Cast", ["m"], ["y"], to=1)], [value("x", [4], half)], ["y"]),
         model(repeat, [one, value("s", [6])], ["y"],
               [tensor("t", np.array([144])), tensor("r", np.array([2, 6, 3, 4]))]),
+        model([node("Greater", ["x", "x"], ["y"])], [value("x", [9], np.int8)], ["y"]),
         model([pad, node("ReduceL2", ["a"], ["y"])], [value("x", [40, 1])], ["y"],
               [tensor("p", np.array([2, 0, 2, 1]))]),
         model([square, node("ReduceMean", ["m"], ["y"])], [value("x", [1, "N", "N"], brain)], ["y"]),

@@ -92,11 +92,16 @@ def _rewritten(e: Expr, rule: Callable[[Call], Expr]) -> Expr:
     return rule(replace(e, args=tuple(_rewritten(a, rule) for a in e.args)))
 
 
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+
+
 def _known(e: Call) -> Expr | None:
-    """What a comparison of an unsigned integer with zero always is, and a choice by such a condition."""
+    """Comparisons of integers that always come out alike, and a choice by such a condition."""
     if e.function == "select" and isinstance(e.args[0], Const):
         return e.args[1 if e.args[0].value else 2]
     a, b = e.args if len(e.args) == 2 else (None, None)
+    if e.function in COMPARISONS and a == b and isinstance(a, Expr) and not a.dtype.is_float:
+        return ex.constant(e.function in ("eq", "ge", "le"), DType.BOOL)
     if e.function in ("gt", "le"):
         a, b = b, a
     if (
