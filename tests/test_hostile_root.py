@@ -402,11 +402,11 @@ LIES: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "unknown function of dims": (
         lambda d: type_of(d, "x")[2].__setitem__(0, [[1, ["pow", 2, 3]]]),
-        "product, //, min or max",
+        "product, //, min, max or broadcast",
     ),
     "quotient of three": (
         lambda d: type_of(d, "x")[2].__setitem__(0, [[1, ["//", 4, 2, 2]]]),
-        "quotient of two",
+        "an operation on two dims",
     ),
     "rank 1000": (lambda d: type_of(d, "x").__setitem__(2, [1] * 1000), "1000 axes"),
     "unknown dtype": (lambda d: type_of(d, "x").__setitem__(1, "complex64"), "one of float"),

@@ -124,7 +124,7 @@ def test_a_wrong_number_is_an_exception(
     example = model.example
     assert example is not None
     wrong = replace(example, outputs={name: value + 1 for name, value in example.outputs.items()})
-    monkeypatch.setitem(model.__dict__, "example", wrong)  # where cached_property keeps it
+    monkeypatch.setitem(model.__dict__, "_example", (wrong, ""))  # where cached_property keeps it
     with pytest.raises(ToolchainError, match="self-test failed"):
         model.session("compiler")
 

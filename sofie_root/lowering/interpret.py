@@ -616,7 +616,7 @@ def _operand(memory: Memory, operand: Operand) -> Array:
     """A kernel's strided view of a buffer."""
     array = memory.contiguous(operand.buffer)
     flat = array.reshape(-1)
-    shape, strides = memory.shape(operand.shape), memory.shape(operand.strides)
+    shape, strides = memory.shape(operand.shape), tuple(map(memory.size, operand.strides))
     offset = memory.size(operand.offset)
     if 0 in shape:
         return np.zeros(shape, array.dtype)
