@@ -385,6 +385,19 @@ def _sixteen_bits() -> None:
             add(f"half_{kind}_{axis}_on_the_way", nodes, {"x": x}, "y", **more)
 
 
+def _indices_on_the_way() -> None:
+    """An index that is computed beside the read that uses it is one number, whatever the vectors' width."""
+    nodes = [
+        node("Sigmoid", ["x"], ["s"]),
+        node("Cast", ["s"], ["i"], to=onnx.TensorProto.INT32),
+        node("GatherElements", ["table", "i"], ["rows"]),
+        node("Gather", ["rows", "first"], ["y"]),
+    ]
+    inputs = {"x": random((1, 9)), "table": random((1, 144), seed=1)}
+    outputs = ["rows", "y"]
+    add("index_on_the_way", nodes, inputs, outputs, tensors={"first": np.int64(0)}, static=True)
+
+
 def _sizes_that_the_run_tells() -> None:
     """Every operator with sizes that only the run tells, before every kind of reader."""
     x, row = random((4, 3)), random((7,), seed=3)
@@ -519,5 +532,6 @@ def _sizes_that_the_run_tells() -> None:
 _rows_read_in_parts()
 _scatters()
 _nothing()
+_indices_on_the_way()
 _sixteen_bits()
 _sizes_that_the_run_tells()

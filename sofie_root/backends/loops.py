@@ -25,6 +25,7 @@ from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Cell, Expr, Load
 from sofie_root.program.program import Buffer, Loop
+from sofie_root.program.uses import dim_reads
 
 from . import text
 from .text import Scope
@@ -164,6 +165,8 @@ def vector_over(node: For, scope: Scope, buffers: Mapping[str, Buffer]) -> bool:
         assert isinstance(loop, Loop)
         if any(e.buffer in vectors for e in text.read_per_lane(loop.body, node.var)):
             return False
+        if dim_reads((*loop.index, *ex.dims_of(loop.body))) & vectors:
+            return False  # an index is one number, not one for each lane
         if loop.output in scope.registers:
             vectors.add(loop.output)
         if buffers[loop.output].dtype is not loop.body.dtype:
