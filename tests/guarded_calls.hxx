@@ -96,7 +96,7 @@ inline void call(const sofie::runtime::Api* api, const std::vector<std::size_t>&
       const void* data = out[k];
       if (api->output[k].dynamic) data = api->dynamic_output(session, k, shapes[k].data());
       for (std::size_t d : shapes[k]) write<std::uint64_t>(file, d);
-      std::fwrite(data, 1, bytes(k), file);
+      if (bytes(k) > 0) std::fwrite(data, 1, bytes(k), file);
     }
   }
   api->destroy(session);
