@@ -176,7 +176,7 @@ def _parts(extent: Dim, shape: tuple[int, ...], size: Size) -> Any:
 
 
 def _resized(x: TensorType, node: Node, position: int, shape: tuple[int, ...], size: Size) -> Any:
-    """Sizes or scales that leave batch and channels as they are, or the region of all there is."""
+    """Sizes or scales that keep batch and channels as they are, or a region that covers the whole tensor."""
     if position == 1:
         return np.repeat([0, 1], shape[0] // 2)
     chosen = node.op.attributes().get("axes")

@@ -136,7 +136,7 @@ def replacements(document: Any) -> Iterator[Change]:
 
 
 def renamed_members(document: Any) -> Iterator[Change]:
-    """Each member of each object called otherwise, and taken away."""
+    """Descriptions in which one member of one JSON object is renamed or removed."""
     for place in places(document):
         if place and isinstance(get(document, place[:-1]), dict):
             yield f"key {place}", partial(renamed_key, document, place)

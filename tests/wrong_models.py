@@ -169,7 +169,7 @@ def _values(kind: int, value: Any) -> list[Any]:
 
 
 def _attributes(model: ModelProto, opset: int) -> Iterator[Wrong]:
-    """Attributes of other values, missing ones, and those that the case does not set."""
+    """Copies of the node with an attribute changed, removed, or added that the case does not set."""
     node = model.graph.node[0]
     for k, given in enumerate(node.attribute):
         changed = _copy(model)
