@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .errors import BudgetError, SofieError
 from .ir import DType, Graph
-from .lowering.interpret import evaluate
+from .program.interpret import evaluate
 
 Array = npt.NDArray[Any]
 

@@ -21,8 +21,8 @@ from .budget import stage
 from .check_report import CheckReport, Difference, OutputCheck, compare
 from .errors import InputError, SofieError
 from .ir import DType, TensorType
-from .lowering.interpret import evaluate
 from .ops.custom import without_reference
+from .program.interpret import evaluate
 from .samples import SIZES, Runner, Sample, find_sample
 
 if TYPE_CHECKING:

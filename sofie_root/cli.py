@@ -18,9 +18,9 @@ from . import config
 from .errors import SofieError, UnsupportedError
 
 if TYPE_CHECKING:
-    from .codegen.header import WeightsKind
-    from .lowering.schedule import Schedule
     from .model import InspectReport, Model
+    from .schedule.schedule import Schedule
+    from .targets.cxx.header import WeightsKind
 
 DESCRIPTION = """\
 Turns a trained network (ONNX) into a C++ header that runs inside a ROOT analysis."""

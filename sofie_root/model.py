@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .backends.names import identifier
 from .budget import Budget, stage
-from .codegen import header as codegen
 from .config import VERSION
 from .errors import ModelError
 from .ir import Dim, Equality, Graph, Symbol, TensorType, infer_types
 from .ir.dim import Atom, Broadcast, single_atom, substitute
 from .ir.graph import constant_type, substitute_symbols
-from .lowering.interpret import evaluate
-from .lowering.schedule import Schedule, schedule
 from .ops.custom import without_reference
 from .passes.pipeline import PassReport, optimise
 from .program.choice import Choice, default_choice
+from .program.interpret import evaluate
 from .samples import SIZES, Sample, find_sample
+from .schedule.schedule import Schedule, schedule
 from .storage import weights as weights_file
 from .storage.atomic import replacing
+from .targets.cpu.target import CPU
+from .targets.cxx import header as codegen
+from .targets.cxx.names import identifier
 
 if TYPE_CHECKING:
     from .check import Arrays, CheckReport
@@ -155,7 +156,7 @@ class Model:
         if choice not in self._schedules:
             graph = self._optimised[0]
             with stage(self.budget):
-                self._schedules[choice] = schedule(graph, choice)
+                self._schedules[choice] = schedule(graph, CPU, choice)
         return self._schedules[choice]
 
     def report(self) -> InspectReport:

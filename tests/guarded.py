@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from cpp_program import compile_program, run_program
 
-from sofie_root.codegen.header import generate
-from sofie_root.lowering.memory import Plan
-from sofie_root.lowering.schedule import Schedule
 from sofie_root.model import Model
+from sofie_root.schedule.memory import Plan
+from sofie_root.schedule.schedule import Schedule
 from sofie_root.storage import weights as weights_file
+from sofie_root.targets.cxx.header import generate
 
 Array = np.ndarray[Any, Any]
 

@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import Graph, verify
-from sofie_root.lowering.interpret import evaluate
+from sofie_root.program.interpret import evaluate
 
 Array = np.ndarray[Any, Any]
 

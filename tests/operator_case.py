@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.interpret import evaluate
+from sofie_root.program.interpret import evaluate
 
 OPSET = 22
 """Opset of a row that does not say otherwise; ONNX Runtime has kernels for it."""

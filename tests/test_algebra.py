@@ -13,11 +13,12 @@ from compiled import Compiled
 from onnx import ModelProto, TensorProto, helper
 from onnx_models import assert_same, by_runtime, imported, model, node, random, tensor, value
 
-from sofie_root.lowering.schedule import schedule
 from sofie_root.model import Model
 from sofie_root.passes import optimise
 from sofie_root.program.choice import default_choice
 from sofie_root.program.program import Kernel
+from sofie_root.schedule.schedule import schedule
+from sofie_root.targets.cpu.target import CPU
 
 
 @dataclass(frozen=True)
@@ -410,7 +411,7 @@ def test_channels_stay_first_beside_a_window() -> None:
 def test_many_channels_are_last_beside_a_window() -> None:
     graph, _ = optimise(imported(_residual(16)))
     assert [n.op.name for n in graph.nodes].count("MatMul") == 1
-    names = [s.spec.name for s in schedule(graph).steps if isinstance(s, Kernel)]
+    names = [s.spec.name for s in schedule(graph, CPU).steps if isinstance(s, Kernel)]
     assert names[0] == "gemm"
     assert names[1] in ("conv_channels_last", "winograd")
 
@@ -422,7 +423,7 @@ def test_selection_matrices_become_gathers() -> None:
 
 def test_control_flow_through_root(tmp_path: Path) -> None:
     from sofie_root import load
-    from sofie_root.lowering.interpret import evaluate
+    from sofie_root.program.interpret import evaluate
 
     for example in EXAMPLES[-3:]:
         path = Model(imported(example.proto)).save(tmp_path / f"{example.name}.root")

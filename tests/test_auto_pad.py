@@ -13,8 +13,8 @@ from onnx_models import by_runtime, model, node, tensor, value
 
 from sofie_root.errors import UnsupportedError
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
+from sofie_root.program.interpret import evaluate
 
 RNG = np.random.default_rng(3)
 WEIGHTS = RNG.normal(size=(4, 3, 3, 2)).astype(np.float32)

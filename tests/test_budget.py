@@ -15,12 +15,13 @@ import sofie_root
 from sofie_root.budget import NODE, VARIABLE, Account, Budget, stage
 from sofie_root.errors import BudgetError, InputError, SofieError
 from sofie_root.frontends.onnx import from_proto, parse
-from sofie_root.lowering import epilogue, inline, linear
-from sofie_root.lowering import interpret as interpreter
-from sofie_root.lowering.interpret import evaluate
-from sofie_root.lowering.schedule import schedule
 from sofie_root.model import Model
 from sofie_root.passes import optimise
+from sofie_root.program import interpret as interpreter
+from sofie_root.program.interpret import evaluate
+from sofie_root.schedule import epilogue, inline, linear
+from sofie_root.schedule.schedule import schedule
+from sofie_root.targets.cpu.target import CPU
 
 SMALL = Budget(work=200_000_000, memory=16 << 20)
 """A tenth of a second, so that the tests are fast; what they ask for is beyond any budget."""
@@ -479,6 +480,6 @@ def test_twice_the_nodes_are_twice_the_work_of_the_scheduler(
     counts = []
     for n in (20, 40):
         calls = 0
-        assert len(schedule(from_proto(chain(n))).decisions.fused) >= n
+        assert len(schedule(from_proto(chain(n)), CPU).decisions.fused) >= n
         counts.append(calls)
     assert counts[1] < 2.5 * counts[0]

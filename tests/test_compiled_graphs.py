@@ -8,8 +8,8 @@ import pytest
 from compiled import Compiled
 from graph_cases import CASES, GraphCase
 
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
+from sofie_root.program.interpret import evaluate
 
 GROUP = 40
 """Graphs in one translation unit."""

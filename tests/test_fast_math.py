@@ -11,8 +11,8 @@ import pytest
 from cpp_program import compile_program, require_compiler, run_program
 
 from sofie_root.config import include_dir
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
+from sofie_root.program.interpret import evaluate
 
 BUILDS = {
     "baseline": ("g++", ("-Ofast",)),

@@ -29,10 +29,10 @@ from small_models import (
     weight,
 )
 
-from sofie_root.backends.names import KEYWORDS, VARIABLES, Names, comment, string_literal
 from sofie_root.config import VERSION, include_dir
 from sofie_root.errors import InputError
 from sofie_root.model import Model
+from sofie_root.targets.cxx.names import KEYWORDS, VARIABLES, Names, comment, string_literal
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"

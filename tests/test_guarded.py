@@ -13,8 +13,8 @@ from test_compiled_operators import EVERY
 from test_zoo import ABSENT, NETWORKS, ZOO, Entry, difference
 
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model, load
+from sofie_root.program.interpret import evaluate
 
 GROUP = 40
 """Cases in one program."""

@@ -17,9 +17,9 @@ from sofie_root.budget import NODE, Budget, stage
 from sofie_root.errors import BudgetError, InputError, ModelError, SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto, parse
 from sofie_root.ir import OPERATORS, verify
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
 from sofie_root.passes import optimise
+from sofie_root.program.interpret import evaluate
 
 SECRET = b"secret" * 100
 

@@ -16,11 +16,11 @@ from sofie_root.errors import InputError
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import DType, TensorType, symbol
 from sofie_root.ir.dim import Dim, Symbol
-from sofie_root.lowering import interpret as interpreter
-from sofie_root.lowering.interpret import evaluate, interpret
 from sofie_root.program import expr
+from sofie_root.program import interpret as interpreter
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Acc, call
+from sofie_root.program.interpret import evaluate, interpret
 from sofie_root.program.program import (
     Buffer,
     Check,

@@ -11,8 +11,8 @@ from operator_case import Case
 
 from sofie_root.errors import InputError
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
+from sofie_root.program.interpret import evaluate
 
 X = np.arange(20, dtype=np.float32).reshape(4, 5)
 

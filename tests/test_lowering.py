@@ -18,13 +18,13 @@ from small_models import attention, cnn, evil, mlp, parsed, rnn, selection, weig
 
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, ceildiv, evaluate, maximum, symbol
 from sofie_root.ir.dtype import DType
-from sofie_root.lowering.inline import reads, writes
-from sofie_root.lowering.interpret import evaluate as interpret
-from sofie_root.lowering.memory import ALIGNMENT, Lifetime, Plan, offset_symbol, plan
-from sofie_root.lowering.nest import Nest, Step
-from sofie_root.lowering.schedule import Schedule
 from sofie_root.model import Model
+from sofie_root.program.interpret import evaluate as interpret
 from sofie_root.program.program import Buffer, Kernel
+from sofie_root.schedule.inline import reads, writes
+from sofie_root.schedule.memory import ALIGNMENT, Lifetime, Plan, offset_symbol, plan
+from sofie_root.schedule.schedule import Schedule
+from sofie_root.targets.cpu.nest import Nest, Step
 
 GOLDEN = Path(__file__).parent / "golden"
 

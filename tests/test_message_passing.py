@@ -10,8 +10,8 @@ from compiled import Compiled
 from onnx import ModelProto
 from onnx_models import assert_same, by_runtime, imported, model, node, random, tensor, value
 
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
+from sofie_root.program.interpret import evaluate
 
 WIDTH = 19
 

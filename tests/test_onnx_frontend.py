@@ -24,8 +24,8 @@ from onnx_models import (
 from sofie_root.errors import InputError, ModelError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto, parse
 from sofie_root.ir import DType, symbol, verify
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.passes import optimise
+from sofie_root.program.interpret import evaluate
 
 X = random((2, 3, 4))
 

@@ -22,7 +22,7 @@ from onnx_models import (
 from sofie_root.errors import ModelError
 from sofie_root.frontends.onnx import from_proto, parse
 from sofie_root.ir import verify
-from sofie_root.lowering.interpret import evaluate
+from sofie_root.program.interpret import evaluate
 
 X = random((2, 3, 4))
 

@@ -8,7 +8,7 @@ from operator_cases_image import CASES as IMAGE_CASES
 from operator_cases_kernels import CASES as KERNEL_CASES
 
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.interpret import evaluate
+from sofie_root.program.interpret import evaluate
 
 CASES = [*KERNEL_CASES, *IMAGE_CASES]
 

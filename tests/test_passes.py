@@ -13,12 +13,12 @@ from onnx import TensorProto, helper
 from onnx_models import assert_same, by_runtime, imported, model, node, random, tensor, value
 
 from sofie_root.ir import Graph, verify
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.passes import PASSES, PassResult, optimise
 from sofie_root.passes.fold import fold_constants, propagate_shapes
 from sofie_root.passes.linear import fold_affine, matmul_add_to_gemm
 from sofie_root.passes.prune import merge_common, remove_dead
 from sofie_root.passes.simplify import merge_pairs, remove_no_ops
+from sofie_root.program.interpret import evaluate
 
 X = random((2, 3, 4))
 

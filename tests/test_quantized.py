@@ -11,12 +11,13 @@ from compiled import Compiled
 from onnx import ModelProto
 from onnx_models import assert_same, by_runtime, imported, model, node, random, tensor, value
 
-from sofie_root.lowering.interpret import evaluate
-from sofie_root.lowering.schedule import schedule
 from sofie_root.model import Model
 from sofie_root.passes import optimise
 from sofie_root.passes.quantized import dequantized_products_to_integers
+from sofie_root.program.interpret import evaluate
 from sofie_root.program.program import Kernel
+from sofie_root.schedule.schedule import schedule
+from sofie_root.targets.cpu.target import CPU
 
 RNG = np.random.default_rng(5)
 IMAGE = (2, 6, 9, 11)
@@ -134,7 +135,7 @@ def test_the_epilogue_gives_bytes(name: str) -> None:
     proto = ModelProto.FromString(PRODUCTS[name].SerializeToString())
     del proto.graph.output[0]
     proto.graph.output[0].name = "qy"
-    program = schedule(optimise(imported(proto))[0]).program
+    program = schedule(optimise(imported(proto))[0], CPU).program
     kernels = [s for s in program.statements if isinstance(s, Kernel)]
     assert [k.outputs[0] for k in kernels] == [program.outputs["qy"]]
     assert len(program.statements) == 2  # the input is quantised before it

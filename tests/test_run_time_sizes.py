@@ -21,8 +21,8 @@ from small_models import mlp
 
 from sofie_root.errors import BudgetError, InputError
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
+from sofie_root.program.interpret import evaluate
 
 Array = np.ndarray[Any, Any]
 LEAST, MOST = -(2**63), 2**63 - 1

@@ -129,7 +129,7 @@ def test_small_models(make: object, tmp_path: Path) -> None:
 
 
 def _interpreted(network: Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    from sofie_root.lowering.interpret import evaluate
+    from sofie_root.program.interpret import evaluate
 
     with np.errstate(all="ignore"):
         return dict(evaluate(network.graph, inputs))

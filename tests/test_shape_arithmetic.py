@@ -14,7 +14,7 @@ from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import OPERATORS, DType, Refuse, TensorType, symbol
 from sofie_root.ir.dim import Dim, ceildiv, floordiv, maximum, minimum
 from sofie_root.ir.op import inferring
-from sofie_root.lowering.interpret import evaluate
+from sofie_root.program.interpret import evaluate
 
 N, M = symbol("N"), symbol("M")
 X = TensorType(DType.FLOAT, (N, 4, M))

@@ -19,8 +19,8 @@ from onnx import defs, helper
 from onnx_models import model, node, tensor, value
 from small_models import parsed
 
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
+from sofie_root.program.interpret import evaluate
 
 Array = np.ndarray[Any, Any]
 ISAS = [(), ("-mavx2", "-mfma"), ("-march=native",)]

@@ -23,15 +23,15 @@ from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Symbol, as_poly
 from sofie_root.ir.dtype import DType
-from sofie_root.lowering.inline import Decisions
-from sofie_root.lowering.interpret import interpret
-from sofie_root.lowering.lower import lower
-from sofie_root.lowering.schedule import STAGES
 from sofie_root.model import Model, load
 from sofie_root.program import expr as ex
 from sofie_root.program.choice import Choice
+from sofie_root.program.interpret import interpret
+from sofie_root.program.lower import lower
 from sofie_root.program.program import Buffer, Kernel, Loop, Operand, Program
 from sofie_root.program.verify import ProgramError, verify
+from sofie_root.schedule.inline import Decisions
+from sofie_root.targets.cpu.target import CPU
 
 Arrays = Mapping[str, np.ndarray]
 EVERY = [(case, False) for case in (*CASES, *KERNEL_CASES, *IMAGE_CASES)]
@@ -46,7 +46,7 @@ def follow(graph: Graph, inputs: Arrays, choice: Choice, tolerance: float = 1e-4
     program = lower(graph, choice)
     verify(program)
     before = interpret(program, inputs)
-    for k, stage in enumerate(STAGES):
+    for k, stage in enumerate(CPU.stages):
         stage(program, Decisions())
         where = f"{graph.name}, after stage {k}, {stage.__name__}"
         try:

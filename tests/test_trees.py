@@ -15,8 +15,8 @@ from onnx import helper, numpy_helper
 from sofie_root.errors import ModelError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import constant_type
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model, load
+from sofie_root.program.interpret import evaluate
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 FEATURES = 5

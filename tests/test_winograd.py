@@ -11,9 +11,9 @@ from operator_case import Case
 
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.kernels import winograd
-from sofie_root.lowering.interpret import evaluate
 from sofie_root.model import Model
 from sofie_root.program.choice import VARIABLE, default_choice
+from sofie_root.program.interpret import evaluate
 from sofie_root.program.program import Kernel
 
 KERNELS = ((3,), (5,), (3, 3), (5, 5), (1, 3), (3, 5))

@@ -14,8 +14,8 @@ from wrong_models import wrong_models
 from sofie_root.budget import Budget, stage
 from sofie_root.errors import SofieError
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.lower import lower
 from sofie_root.passes import optimise
+from sofie_root.program.lower import lower
 
 ALL = [*CASES, *IMAGE_CASES, *KERNEL_CASES]
 FIRST = list({case.op_type: case for case in reversed(ALL)}.values())

@@ -9,7 +9,7 @@ import numpy as np
 from sofie_root.budget import account
 from sofie_root.errors import BudgetError, SofieError
 from sofie_root.ir import Graph, Node, TensorType
-from sofie_root.lowering.interpret import evaluate
+from sofie_root.program.interpret import evaluate
 
 from .rewrite import Array, PassResult, Sweep
 

@@ -23,6 +23,9 @@ from .choice import Choice
 from .expr import Expr, Load, map_dim_loads, map_loads
 
 Array = npt.NDArray[Any]
+MOST_ELEMENTS = 1 << 44
+"""The largest number of elements of a tensor, as in ``session.hxx``."""
+
 BufferKind: TypeAlias = Literal["input", "output", "constant", "arena", "results"]
 
 

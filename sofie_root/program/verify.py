@@ -1,7 +1,7 @@
 """Whether a Program is well formed: what every stage of scheduling may rely on and must leave behind.
 
 The rules are those that :mod:`~sofie_root.program.program` states for each statement. Nothing is computed
-here; that a stage keeps what a program *means* is tested by running it (``lowering/interpret.py``).
+here; that a stage keeps what a program *means* is tested by running it (``program/interpret.py``).
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from sofie_root.codegen.bundle import bundle
 from sofie_root.errors import DataFrameError, ToolchainError
+from sofie_root.targets.cxx.bundle import bundle
 
 from .booking import Booking
 from .interpreter import cpp_literal, import_root, with_unique_namespace

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.codegen.header import Header
 from sofie_root.config import include_dir
 from sofie_root.program.choice import Choice, default_choice
 from sofie_root.samples import Sample
 from sofie_root.storage.description import encode_graph
 from sofie_root.storage.weights import dat_bytes, model_hash, read_dat
+from sofie_root.targets.cxx.header import Header
 
 from .cache import entry, process_folder
 

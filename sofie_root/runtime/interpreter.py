@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from sofie_root.codegen.bundle import collect
 from sofie_root.config import include_dir
 from sofie_root.errors import ToolchainError
 from sofie_root.ir.dtype import DType
+from sofie_root.targets.cxx.bundle import collect
 
 from .compiler import excerpt, find_compiler, has_compiler, library_path
 from .trial import failure_in_child, why_incomplete

@@ -18,9 +18,9 @@ from sofie_root.errors import SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.frontends.onnx_node import normal_domain
 from sofie_root.ir import Graph
-from sofie_root.lowering.interpret import evaluate, interpret
-from sofie_root.lowering.lower import lower
 from sofie_root.model import Model, load
+from sofie_root.program.interpret import evaluate, interpret
+from sofie_root.program.lower import lower
 from sofie_root.program.program import Kernel, Loop
 
 from .cases import Case, Data, runtime_inputs

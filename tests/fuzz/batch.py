@@ -19,14 +19,14 @@ from guarded import apart
 from onnx import ModelProto
 
 import sofie_root
-from sofie_root.codegen.bundle import collect
-from sofie_root.codegen.header import generate
 from sofie_root.config import include_dir
 from sofie_root.errors import SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir.dim import Symbol, single_atom
 from sofie_root.model import Model
 from sofie_root.program.choice import default_choice
+from sofie_root.targets.cxx.bundle import collect
+from sofie_root.targets.cxx.header import generate
 
 from .modes import Mode
 from .reference import Array

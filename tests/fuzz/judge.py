@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import Graph
-from sofie_root.lowering.interpret import evaluate
+from sofie_root.program.interpret import evaluate
 
 from .reference import BFLOAT16, ULP, Array, Reference
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from sofie_root.errors import SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.lowering.inline import Decisions
-from sofie_root.lowering.interpret import interpret
-from sofie_root.lowering.lower import lower
-from sofie_root.lowering.schedule import STAGES
 from sofie_root.passes.pipeline import optimise
 from sofie_root.program.choice import default_choice
+from sofie_root.program.interpret import interpret
+from sofie_root.program.lower import lower
 from sofie_root.program.program import Program
 from sofie_root.program.verify import ProgramError, verify
+from sofie_root.schedule.inline import Decisions
+from sofie_root.targets.cpu.target import CPU
 
 from .batch import Job, Run
 from .judge import Judge
@@ -41,7 +41,7 @@ def programs(job: Job) -> Iterator[tuple[str, Program]]:
     program = lower(optimise(graph)[0], choice)
     verify(program)
     yield "lower", program
-    for stage in STAGES:
+    for stage in CPU.stages:
         stage(program, Decisions())
         verify(program)
         yield stage.__name__, program

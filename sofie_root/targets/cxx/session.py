@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-import numpy.typing as npt
-
-from sofie_root.backends import text
-from sofie_root.backends.cpu import INDENT, CpuPrinter
-from sofie_root.backends.literals import number
-from sofie_root.backends.names import KEYWORDS, Names, comment, string_literal
-from sofie_root.backends.text import Scope
 from sofie_root.ir.dim import Atom, Dim, Poly, Symbol, product, single_atom, size_symbols
-from sofie_root.lowering.limits import limits
-from sofie_root.lowering.memory import offset_symbol
-from sofie_root.lowering.schedule import Schedule
 from sofie_root.program.program import Bind, Branch, Buffer, Check, Fetch, Repeat
+from sofie_root.schedule.memory import offset_symbol
+from sofie_root.schedule.schedule import Schedule
 
+from . import text
 from .control import Body, Control
+from .limits import limits
+from .literals import number
+from .names import KEYWORDS, Names, comment, string_literal
+from .shared import Shared
+from .text import INDENT, Scope
 
 NOT_CODE = re.compile(r'"(?:[^"\\]|\\.)*"|//.*')
 """String literals and comments of a line, in which a model's names may stand."""
@@ -35,29 +32,6 @@ HALF = re.compile(r"sofie::b?float16")
 """What ``half.hxx`` is for; values are rounded to 16 bits also where no tensor has them."""
 
 UNKNOWN = "std::numeric_limits<std::int64_t>::min()"
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all structs of one header share.
-
-    Attributes:
-        headers: kernel headers that are used.
-        traits: trait structs, text to name.
-        structs: names of types at namespace scope.
-        members: names of the members of Weights.
-        constants: array and C++ element type by member of Weights.
-        weights_key: C++ expression of what ``sofie::shared_weights`` is asked for.
-        weights_default: the weights file that a Session opens if it is told none (None: embedded).
-    """
-
-    weights_key: str = ""
-    weights_default: str | None = None
-    headers: set[str] = field(default_factory=set)
-    traits: dict[str, str] = field(default_factory=dict)
-    structs: Names = field(default_factory=lambda: Names(KEYWORDS))
-    members: Names = field(default_factory=lambda: Names(KEYWORDS))
-    constants: dict[str, tuple[npt.NDArray[Any], str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +82,13 @@ class Struct:
             for public, buffer in self.program.outputs.items()
         ]
         self.controls = self._controls()
-        self.printer = CpuPrinter(
-            schedule, self.names, self._pointers(), shared.headers, shared.traits, shared.structs
-        )
+        self.printer = schedule.target.printer(schedule, self.names, self._pointers(), shared)
         self.nested: list[Struct] = []
         self._add_bodies()
         for symbol in self.bound:
             self.names.name(symbol, "size_" + symbol.name)
         dtypes = {b.dtype for b in self.program.buffers.values()}
-        shared.headers |= {"session.hxx", "math.hxx"}
+        shared.headers |= schedule.target.headers
         self.limits = limits(self.program, schedule.steps, schedule.symbols)
         self.body = self._body()
         if any(d.compute is not d for d in dtypes) or any(map(HALF.search, self.body)):
@@ -535,4 +507,4 @@ def _indent(lines: Sequence[str]) -> list[str]:
     return [INDENT + line if line else line for line in lines]
 
 
-__all__ = ["Port", "Shared", "Struct"]
+__all__ = ["Port", "Struct"]

@@ -2,92 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom, substitute
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
+from sofie_root.program.nest import For, Nest, Step, leaves
 from sofie_root.program.program import (
     Bind,
-    Branch,
-    Buffer,
-    Check,
-    Fetch,
-    Kernel,
     Loop,
     Program,
-    Repeat,
     Statement,
 )
 from sofie_root.program.uses import dim_reads, reads, writes
-
-from .inline import Decisions
+from sofie_root.schedule.inline import Decisions
 
 STACK_ELEMENTS = 1024
 """Row temporaries up to this many elements live on the stack, larger ones in the arena."""
 
 
-@dataclass(slots=True)
-class For:
-    """``for var in [0, extent)`` around its body."""
-
-    var: Symbol
-    body: list[For | Loop]
-
-    @property
-    def extent(self) -> Dim:
-        """Number of iterations."""
-        assert self.var.extent is not None
-        return self.var.extent
-
-
-@dataclass(slots=True)
-class Nest:
-    """Loops that run together.
-
-    Attributes:
-        body: For nodes and, inside them, loops whose ``vars`` are bound by the For nodes around them.
-        locals: temporaries of this nest, by buffer name: shape ``()`` is a register, the others are
-            arrays on the stack.
-        declared: for each local array, the For node in whose body it lives (None: the whole nest).
-    """
-
-    body: list[For | Loop]
-    locals: dict[str, Buffer] = field(default_factory=dict)
-    declared: dict[str, For | None] = field(default_factory=dict)
-
-    def loops(self) -> list[Loop]:
-        """Every loop of the nest in order."""
-        return [leaf for node in self.body for leaf, _ in _leaves(node, ())]
-
-    @property
-    def origin(self) -> tuple[str, ...]:
-        """Names of the model's nodes, in order."""
-        return tuple(dict.fromkeys(o for loop in self.loops() for o in loop.origin))
-
-
-Step = Nest | Kernel | Bind | Check | Branch | Repeat | Fetch
-
-
-def _leaves(node: For | Loop, path: tuple[For, ...]) -> Iterator[tuple[Loop, tuple[For, ...]]]:
-    if isinstance(node, Loop):
-        yield node, path
-        return
-    for child in node.body:
-        yield from _leaves(child, (*path, node))
-
-
 def _written(node: For | Loop) -> dict[str, list[Loop]]:
     found: dict[str, list[Loop]] = {}
-    for leaf, _ in _leaves(node, ()):
+    for leaf, _ in leaves(node):
         found.setdefault(leaf.output, []).append(leaf)
     return found
 
 
 def _read(node: For | Loop) -> set[str]:
-    return set().union(*(reads(leaf) for leaf, _ in _leaves(node, ())))
+    return set().union(*(reads(leaf) for leaf, _ in leaves(node)))
 
 
 def build(program: Program, decisions: Decisions) -> list[Step]:
@@ -220,7 +163,7 @@ def _contract(program: Program, nest: Nest, steps: list[Step]) -> None:
                 used_elsewhere |= reads(step)
     paths: dict[str, list[tuple[For, ...]]] = {}
     for node in nest.body:
-        for leaf, path in _leaves(node, ()):
+        for leaf, path in leaves(node):
             for name in reads(leaf) | {leaf.output}:
                 paths.setdefault(name, []).append(path)
     outputs = {loop.output for loop in nest.loops()}

@@ -8,10 +8,11 @@ from sofie_root.errors import ModelError
 from sofie_root.ir import Equality, Graph, Node, Symbol, TensorType, inferring
 from sofie_root.ir.dim import Dim, size_symbols
 from sofie_root.ir.graph import MALFORMED
-from sofie_root.program import expr
-from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.choice import Choice
-from sofie_root.program.program import Bind, Buffer, Check, Program
+
+from . import expr
+from .builder import Builder, Tensor
+from .choice import Choice
+from .program import Bind, Buffer, Check, Program
 
 
 def lower(graph: Graph, choice: Choice | None = None) -> Program:

@@ -20,10 +20,9 @@ from sofie_root.ir.dim import (
     walk,
 )
 from sofie_root.ir.dtype import DType
-from sofie_root.lowering.nest import For, Nest
-from sofie_root.lowering.schedule import Schedule
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr
+from sofie_root.program.nest import For, Nest
 from sofie_root.program.program import (
     Bind,
     Check,
@@ -43,9 +42,12 @@ from sofie_root.program.program import (
     Strides,
 )
 from sofie_root.program.uses import dim_reads
+from sofie_root.schedule.schedule import Schedule
+from sofie_root.targets.cxx import text
+from sofie_root.targets.cxx.literals import literal, number, plain
+from sofie_root.targets.cxx.names import Names, comment, string_literal
+from sofie_root.targets.cxx.text import INDENT, Scope
 
-from . import text
-from .literals import literal, number, plain
 from .loops import (
     VECTOR_KINDS,
     all_leaves,
@@ -56,10 +58,7 @@ from .loops import (
     flatten_expr,
     vector_over,
 )
-from .names import Names, comment, string_literal
-from .text import Scope
 
-INDENT = "  "
 WIDEST = 16
 """Floats of the widest vector: rows on the stack have room for whole ones."""
 

@@ -30,6 +30,7 @@ from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, R
 
 from .literals import literal, number
 
+INDENT = "  "
 INFIX = {"add": "+", "sub": "-", "mul": "*", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
          "eq": "==", "ne": "!="}  # fmt: skip
 INTEGER_FUNCTIONS = frozenset(("add", "sub", "mul", "div", "neg"))

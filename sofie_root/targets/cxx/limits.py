@@ -24,12 +24,8 @@ from sofie_root.ir.dim import (
     size_symbols,
 )
 from sofie_root.program.expr import Cell, dims_of
+from sofie_root.program.nest import Nest, Step
 from sofie_root.program.program import Bind, Check, Extents, Kernel, Program
-
-from .nest import Nest, Step
-
-MOST_ELEMENTS = 1 << 44
-"""The largest number of elements, as in ``session.hxx``."""
 
 Magnitude = Mapping[tuple[Symbol, ...], int]
 """A bound of an expression: the sum of these products of sizes, each at least 1, times these numbers."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sofie_root.backends import text
-from sofie_root.backends.cpu import INDENT
-from sofie_root.backends.literals import number
-from sofie_root.backends.names import comment, string_literal
-from sofie_root.backends.text import Scope
 from sofie_root.ir.dim import Symbol, product, single_atom
-from sofie_root.lowering.schedule import Schedule
 from sofie_root.program.program import Branch, Buffer, Fetch, Operand, Repeat
+from sofie_root.schedule.schedule import Schedule
+
+from . import text
+from .literals import number
+from .names import comment, string_literal
+from .text import INDENT, Scope
 
 
 @dataclass(frozen=True, slots=True)

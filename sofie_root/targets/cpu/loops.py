@@ -19,16 +19,15 @@ from sofie_root.ir.dim import (
     walk,
 )
 from sofie_root.ir.dtype import DType
-from sofie_root.lowering.nest import For, Nest
-from sofie_root.lowering.schedule import Schedule
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Cell, Expr, Load
+from sofie_root.program.nest import For, Nest
 from sofie_root.program.program import Buffer, Loop
 from sofie_root.program.uses import dim_reads
-
-from . import text
-from .text import Scope
+from sofie_root.schedule.schedule import Schedule
+from sofie_root.targets.cxx import text
+from sofie_root.targets.cxx.text import Scope
 
 VECTOR_KINDS = ("sum", "prod", "max", "min")
 

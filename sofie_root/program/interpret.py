@@ -26,8 +26,13 @@ from sofie_root.budget import NODE, STATEMENT, Account, account, stage
 from sofie_root.errors import BudgetError, InputError
 from sofie_root.ir import DType, Graph
 from sofie_root.ir.dim import Atom, Dim, Symbol, linear, single_atom
-from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
-from sofie_root.program.program import (
+
+from .expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
+from .functions import FUNCTIONS, UPDATES, combine, convert
+from .interpret_control import run_branch, run_repeat
+from .lower import lower
+from .program import (
+    MOST_ELEMENTS,
     Bind,
     Branch,
     Check,
@@ -39,11 +44,6 @@ from sofie_root.program.program import (
     Repeat,
     Statement,
 )
-
-from .functions import FUNCTIONS, UPDATES, combine, convert
-from .interpret_control import run_branch, run_repeat
-from .limits import MOST_ELEMENTS
-from .lower import lower
 
 Array = npt.NDArray[Any]
 
@@ -74,7 +74,7 @@ def interpret(
     """Runs an unscheduled Program.
 
     Args:
-        program: as :func:`~sofie_root.lowering.lower.lower` makes it.
+        program: as :func:`~sofie_root.program.lower.lower` makes it.
         inputs: array of every input, by name.
         sizes: of symbols that the shapes of the inputs do not tell (bodies of control flow).
         double: computes all float tensors in double; inputs may have their own type or float64.

@@ -11,15 +11,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.backends.cpu import INDENT
-from sofie_root.backends.literals import number
-from sofie_root.backends.names import KEYWORDS, comment, identifier, string_literal
 from sofie_root.errors import InputError
-from sofie_root.lowering.schedule import Schedule
+from sofie_root.schedule.schedule import Schedule
 from sofie_root.storage import weights as weights_file
 
 from .bundle import SPAN, bundle, user_code
-from .session import Shared, Struct
+from .literals import number
+from .names import KEYWORDS, comment, identifier, string_literal
+from .session import Struct
+from .shared import Shared
+from .text import INDENT
 
 WeightsKind = Literal["dat", "root", "embedded"]
 

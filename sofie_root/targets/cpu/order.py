@@ -16,8 +16,7 @@ from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Cell, Expr, Load
 from sofie_root.program.program import Loop, Program
 from sofie_root.program.uses import reads, writes
-
-from .inline import Decisions
+from sofie_root.schedule.inline import Decisions
 
 STORE = 2.0
 """Weight of a store against that of a read: lanes that are stored far apart cost more than lanes read so."""

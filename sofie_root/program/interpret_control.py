@@ -11,7 +11,8 @@ import numpy.typing as npt
 from sofie_root.budget import STATEMENT, account, reserve, spend
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Atom, evaluate
-from sofie_root.program.program import Branch, Repeat
+
+from .program import Branch, Repeat
 
 Array = npt.NDArray[Any]
 RunBody = Callable[[Graph, Sequence[Array], Mapping[Atom, int]], list[Array]]

@@ -1,16 +1,18 @@
-"""The whole way from a Graph to what a backend prints: lower, inline, fuse, nest, plan."""
+"""The whole way from a Graph to what a target prints: lower, the stages, nest, plan."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Dim, Symbol, as_poly
 from sofie_root.program.choice import Choice
 from sofie_root.program.expr import Load
+from sofie_root.program.lower import lower
+from sofie_root.program.nest import Nest, Step
 from sofie_root.program.program import (
     Branch,
     Buffer,
@@ -22,20 +24,12 @@ from sofie_root.program.program import (
 )
 from sofie_root.program.uses import reads, writes
 
-from .arithmetic import simplify_arithmetic, unroll_reductions
-from .attention import fuse_attention
-from .epilogue import fuse_epilogues
 from .finite import name_nodes, needs_infinity
-from .hoist import hoist_indices
-from .inline import Decisions, compose_views, inline, remove_dead
-from .linear import move_linear_maps
-from .lower import lower
+from .inline import Decisions, remove_dead
 from .memory import Lifetime, Plan, plan
-from .narrow import sum_narrow_products
-from .nest import Nest, Step, build
-from .order import order_loops
-from .place import write_in_place
-from .split import split_indices
+
+if TYPE_CHECKING:
+    from sofie_root.targets.base import Target
 
 
 @dataclass(slots=True)
@@ -43,6 +37,7 @@ class Schedule:
     """A program ready to be printed.
 
     Attributes:
+        target: for which it was made, and which prints it.
         program: buffers, constants, inputs and outputs.
         steps: nests, kernels, run-time sizes and checks in order.
         plan: the arena.
@@ -53,6 +48,7 @@ class Schedule:
         needs_infinity: why nodes need NaN or infinity, by their names.
     """
 
+    target: Target
     program: Program
     steps: list[Step]
     plan: Plan
@@ -128,33 +124,12 @@ def store_outputs(program: Program, decisions: Decisions) -> None:
     remove_dead(program)
 
 
-STAGES: tuple[Stage, ...] = (
-    store_outputs,
-    unroll_reductions,
-    compose_views,
-    order_loops,  # before loops are joined: what several read is stored in the best order for all
-    inline,
-    split_indices,
-    write_in_place,
-    order_loops,
-    inline,
-    move_linear_maps,
-    sum_narrow_products,
-    split_indices,
-    inline,
-    fuse_epilogues,
-    fuse_attention,
-    simplify_arithmetic,
-    hoist_indices,
-)
-"""What is done to a lowered program, in this order. After each stage it is well formed and means the same."""
-
-
-def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
+def schedule(graph: Graph, target: Target, choice: Choice | None = None) -> Schedule:
     """Lowers and schedules a graph.
 
     Args:
         graph: an optimised graph.
+        target: what it is scheduled for.
         choice: which kernels may be used; the default leaves it to cost models.
 
     Returns:
@@ -163,12 +138,13 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
     program = lower(graph, choice)
     decisions = Decisions()
     infinite = needs_infinity(program)
-    for stage in STAGES:
+    for stage in target.stages:
         stage(program, decisions)
-    steps = build(program, decisions)
+    steps = target.nest(program, decisions)
     symbols = graph.symbols()
     scratch = _add_scratch(program, steps)
     return Schedule(
+        target,
         program,
         steps,
         plan(_lifetimes(program, steps, scratch), set(symbols)),
@@ -176,7 +152,7 @@ def schedule(graph: Graph, choice: Choice | None = None) -> Schedule:
         scratch,
         decisions,
         {
-            step.name: tuple(schedule(body, choice) for body in step.bodies)
+            step.name: tuple(schedule(body, target, choice) for body in step.bodies)
             for step in steps
             if isinstance(step, Branch | Repeat)
         },

@@ -1,1 +1,0 @@
-"""Printers: a scheduled program to C++; one file per backend, none knows an ONNX operator."""

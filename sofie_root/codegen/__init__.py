@@ -1,1 +1,0 @@
-"""The generated header: the Session struct, its weights, and the kernels it uses."""

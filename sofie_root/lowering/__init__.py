@@ -1,1 +1,0 @@
-"""Graph to Program: lowering, fusion, the memory plan, and the NumPy interpreter."""

@@ -1,0 +1,1 @@
+"""The CPU: forms of operations, loop order, nests, and printing with vectors."""

@@ -1,0 +1,1 @@
+"""What all targets that print C++ share: identifiers, literals, index text, the Session struct, bundling."""
