@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.model import Model
 from sofie_root.program.choice import VARIABLE
-from sofie_root.program.program import Kernel
+from sofie_root.program.operations import matmul as operations
 
 Array = np.ndarray
 
@@ -227,9 +227,9 @@ CASES = [*SIZES, *FORMS]
 CASES += [replace(c, symbolic=True) for c in CASES]
 
 
-def _attentions(model: Model) -> list[Kernel]:
+def _attentions(model: Model) -> list[operations.Attention]:
     steps = model.schedule.steps
-    return [s for s in steps if isinstance(s, Kernel) and s.spec.name == "attention"]
+    return [s for s in steps if isinstance(s, operations.Attention)]
 
 
 def _models(cases: list[Attention], monkeypatch: pytest.MonkeyPatch, kernels: str) -> list[Model]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -21,13 +22,10 @@ from sofie_root.program import interpret as interpreter
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Acc, call
 from sofie_root.program.interpret import evaluate, interpret
+from sofie_root.program.operation import Epilogue, Operand, Operation, Resolve
 from sofie_root.program.program import (
     Buffer,
     Check,
-    Epilogue,
-    Kernel,
-    KernelSpec,
-    Operand,
     Program,
 )
 
@@ -332,22 +330,30 @@ def test_one_symbol_has_one_value() -> None:
         run(program, GRID[0, :3], GRID[0, :2])
 
 
-def test_kernel_reads_strided_operands_and_applies_the_epilogue() -> None:
-    def reference(kernel: Kernel, inputs: list[Any], resolve: Any) -> list[Any]:
-        assert resolve(N) == 3
-        return [inputs[0] * 2]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Double(Operation):
+    x: Operand
+    n: Dim
+    fused: Epilogue | None = None
 
+    SLOT: ClassVar[str] = "fused"
+
+    def evaluate(self, resolve: Resolve, **operands: Any) -> list[Any]:
+        assert resolve(self.n) == 3
+        return [operands["x"] * 2]
+
+
+def test_operation_reads_strided_operands_and_applies_the_epilogue() -> None:
     program = build(lambda b, x: b.loop((4, N), lambda i, j: x[j, i]), real(N, 4))
     i, j = Symbol("i", 4), Symbol("j", N)
     program.buffers["k"] = Buffer("k", DType.FLOAT, (4, N))
     body = Acc(DType.FLOAT) + expr.index(expr.as_poly(i) * 100, DType.FLOAT)
     program.statements.append(
-        Kernel(
-            KernelSpec("double", "none.hxx", reference, ("strided",), epilogue=((0,), (1,))),
-            (),
-            (Operand("a", (4, N), 0, (1, 4)),),
-            ("k",),
-            epilogue=Epilogue((i, j), body),
+        Double(
+            x=Operand("a", DType.FLOAT, (4, N), 0, (1, 4)),
+            n=N,
+            outputs=("k",),
+            fused=Epilogue((i, j), body),
         )
     )
     program.outputs["y"] = "k"

@@ -13,6 +13,7 @@ import pytest
 from compiled import FLAGS, Compiled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_names import kernel_name
 from onnx_models import assert_same, model, node, random, tensor, value
 from small_models import attention, cnn, evil, mlp, parsed, rnn, selection, weight
 
@@ -20,7 +21,8 @@ from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, ceildiv, evaluate, max
 from sofie_root.ir.dtype import DType
 from sofie_root.model import Model
 from sofie_root.program.interpret import evaluate as interpret
-from sofie_root.program.program import Buffer, Kernel
+from sofie_root.program.operation import Operation
+from sofie_root.program.program import Buffer
 from sofie_root.schedule.inline import reads, writes
 from sofie_root.schedule.memory import ALIGNMENT, Lifetime, Plan, offset_symbol, plan
 from sofie_root.schedule.schedule import Schedule
@@ -38,13 +40,15 @@ def scheduled(
     return parsed(model(nodes, ins, outputs, constants), "test").schedule
 
 
-def kernels(schedule: Schedule) -> list[Kernel]:
-    return [step for step in schedule.steps if isinstance(step, Kernel)]
+def kernels(schedule: Schedule) -> list[Operation]:
+    return [step for step in schedule.steps if isinstance(step, Operation)]
 
 
 def names(schedule: Schedule) -> list[str]:
     """Each step as one word: the kernel's name, or what else it is."""
-    return [s.spec.name if isinstance(s, Kernel) else type(s).__name__ for s in schedule.steps]
+    return [
+        kernel_name(s) if isinstance(s, Operation) else type(s).__name__ for s in schedule.steps
+    ]
 
 
 # -- text ------------------------------------------------------------------------------------------
@@ -226,7 +230,7 @@ def test_pointwise_work_joins_the_kernel(name: str) -> None:
     nodes, inputs, tensors, expected = EPILOGUES[name]
     schedule = scheduled(nodes, inputs, ["y"], **tensors)
     (kernel,) = schedule.steps
-    assert isinstance(kernel, Kernel)
+    assert isinstance(kernel, Operation)
     assert kernel.epilogue is not None
     found, wanted = str(kernel.epilogue.body), expected
     assert _words(found) == _words(wanted), found
@@ -275,7 +279,7 @@ def test_transposes_are_strides_of_operands() -> None:
     ]
     schedule = scheduled(nodes, {"a": ["N", 4, 6], "b": [4, 3, "N"]}, ["y"])
     (kernel,) = schedule.steps
-    assert isinstance(kernel, Kernel)
+    assert isinstance(kernel, Operation)
     a, b = kernel.inputs
     assert (a.buffer, [str(s) for s in a.strides]) == ("a", ["24", "1", "6"])
     assert (b.buffer, [str(s) for s in b.strides]) == ("b", ["1", "3*N", "N"])
@@ -293,7 +297,7 @@ def test_split_heads_are_strides_of_operands() -> None:
     inputs = {"q": ["N", "T", 24], "k": ["N", "T", 24]}
     schedule = scheduled(nodes, inputs, ["y"], heads=np.array([0, 0, 4, 6]))
     (kernel,) = schedule.steps
-    assert isinstance(kernel, Kernel)
+    assert isinstance(kernel, Operation)
     assert [operand.buffer for operand in kernel.inputs] == ["q", "k"]
     assert [str(s) for s in kernel.inputs[0].strides][-3:] == ["6", "24", "1"]
 

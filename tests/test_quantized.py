@@ -15,7 +15,7 @@ from sofie_root.model import Model
 from sofie_root.passes import optimise
 from sofie_root.passes.quantized import dequantized_products_to_integers
 from sofie_root.program.interpret import evaluate
-from sofie_root.program.program import Kernel
+from sofie_root.program.operation import Operation
 from sofie_root.schedule.schedule import schedule
 from sofie_root.targets.cpu.target import CPU
 
@@ -136,6 +136,6 @@ def test_the_epilogue_gives_bytes(name: str) -> None:
     del proto.graph.output[0]
     proto.graph.output[0].name = "qy"
     program = schedule(optimise(imported(proto))[0], CPU).program
-    kernels = [s for s in program.statements if isinstance(s, Kernel)]
+    kernels = [s for s in program.statements if isinstance(s, Operation)]
     assert [k.outputs[0] for k in kernels] == [program.outputs["qy"]]
     assert len(program.statements) == 2  # the input is quantised before it

@@ -28,7 +28,7 @@ from sofie_root.program import expr as ex
 from sofie_root.program.choice import Choice
 from sofie_root.program.interpret import interpret
 from sofie_root.program.lower import lower
-from sofie_root.program.program import Buffer, Kernel, Loop, Operand, Program
+from sofie_root.program.program import Buffer, Loop, Operand, Operation, Program
 from sofie_root.program.verify import ProgramError, verify
 from sofie_root.schedule.inline import Decisions
 from sofie_root.targets.cpu.target import CPU
@@ -43,7 +43,7 @@ BATCH = 60
 
 def follow(graph: Graph, inputs: Arrays, choice: Choice, tolerance: float = 1e-4) -> None:
     """Runs the stages one by one; fails at the first that breaks the program or changes its numbers."""
-    program = lower(graph, choice)
+    program = lower(graph, choice, CPU)
     verify(program)
     before = interpret(program, inputs)
     for k, stage in enumerate(CPU.stages):
@@ -200,19 +200,19 @@ def test_fault_is_named(message: str) -> None:
 @pytest.mark.parametrize(
     ("operand", "message"),
     [
-        (Operand("x", (2, 12), 0, (12, 1)), "operand x reaches 0..23 of 12 elements"),
-        (Operand("x", (3, 4), 0, (1, 3)), "operand x is not contiguous"),
-        (Operand("x", (as_poly(Symbol("k")), 4), 0, (4, 1)), "size k has no value"),
+        (Operand("x", DType.FLOAT, (2, 12), 0, (12, 1)), "operand x reaches 0..23 of 12 elements"),
+        (Operand("x", DType.FLOAT, (3, 4), 0, (1, 3)), "operand x is not contiguous"),
+        (Operand("x", DType.FLOAT, (as_poly(Symbol("k")), 4), 0, (4, 1)), "size k has no value"),
     ],
 )
 def test_fault_of_an_operand_is_named(operand: Operand, message: str) -> None:
     model = parsed(
         onnx_model([node("TopK", ["x", "k"], ["v", "i"])], [value("x", (3, 4))], ["v"],
                    [tensor("k", np.array([2]))]), "top")  # fmt: skip
-    lowered = lower(model.graph)
-    (k,) = [k for k, s in enumerate(lowered.statements) if isinstance(s, Kernel)]
+    lowered = lower(model.graph, None, CPU)
+    (k,) = [k for k, s in enumerate(lowered.statements) if isinstance(s, Operation)]
     kernel = lowered.statements[k]
-    assert isinstance(kernel, Kernel)
-    lowered.statements[k] = replace(kernel, inputs=(operand,))
+    assert isinstance(kernel, Operation)
+    lowered.statements[k] = kernel.with_inputs((operand, *kernel.inputs[1:]))
     with pytest.raises(ProgramError, match=re.escape(message)):
         verify(lowered)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.budget import spend_product
-from sofie_root.ir.dim import Dim, ceildiv, product
-from sofie_root.ir.types import TensorType
+from sofie_root.ir.dim import Dim, ceildiv
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, compare, guard, index
-from sofie_root.program.program import Arg, Fused, In, Kernel, KernelSpec, Out, Stride
 
 Array = npt.NDArray[Any]
 Resolve = Callable[[Dim], int]
@@ -49,43 +45,3 @@ def packed(b: Builder, w: Tensor, name: str) -> Tensor:
         return guard(compare("lt", index(column), index(n)), w[row, column], 0)
 
     return b.loop((ceildiv(n, PANEL), k, PANEL), body)
-
-
-def gemm(b: Builder, x: Tensor, w: Array, name: str = "weights") -> Tensor:
-    """``x[..., K]`` times the constant ``w[K, N]``: ``[..., N]``.
-
-    Args:
-        b: the builder.
-        x: left side, at least one row axis.
-        w: right side in the dtype of ``x``; packed here.
-        name: what the weights are called in the generated code.
-    """
-    assert x.rank >= 2, x.type
-    assert w.dtype == x.dtype.numpy, (x.type, w.dtype)
-    k, n = (int(d) for d in w.shape)
-    rows = x.shape[:-1]
-    lda: Arg = Stride(0, 0) if len(rows) == 1 else k
-    args: tuple[Arg, ...] = (product(rows), n, k, In(0), lda, In(1), Out(0), n, Fused())
-    out = TensorType(x.dtype, (*rows, n))
-    (y,) = b.kernel(_gemm(len(rows)), args, (x, b.constant(pack(w), f"{name}.packed")), (out,))
-    return y
-
-
-@lru_cache
-def _gemm(row_axes: int) -> KernelSpec:
-    return KernelSpec(
-        "gemm",
-        "gemm.hxx",
-        _gemm_reference,
-        layouts=("rows" if row_axes == 1 else "contiguous", "contiguous"),
-        epilogue=(tuple(range(row_axes)), (row_axes,)),
-        named_epilogues=True,
-    )
-
-
-def _gemm_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
-    n = kernel.args[1]
-    assert isinstance(n, int)
-    w = unpack(inputs[1], n)
-    spend_product(inputs[0], w)
-    return [np.matmul(inputs[0], w)]

@@ -22,7 +22,6 @@ from sofie_root.ir import (
 from sofie_root.kernels import conv as kernels
 from sofie_root.kernels import integer_conv as integer_kernels
 from sofie_root.kernels.conv_channels_last import as_matrix, conv_channels_last, conv_depthwise
-from sofie_root.kernels.gemm import gemm
 from sofie_root.kernels.winograd import winograd
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.storage import channels_first, channels_last
@@ -68,7 +67,7 @@ class Convolution(Op):
         weights = w.constant.astype(np.float32)
         last = channels_last(b, x)
         if form is Form.MATRIX:
-            y = gemm(b, last, as_matrix(weights), w.buffer)
+            y = b.linear(last, as_matrix(weights), w.buffer)
         elif form is Form.DEPTHWISE:
             y = conv_depthwise(b, last, weights, slid.traits(), out, w.buffer)
         elif isinstance(form, tuple):

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import DType, Op, Refuse, Shape, TensorType, operator, require_equal
-from sofie_root.kernels import gemm as kernels
+from sofie_root.ir.dim import product
 from sofie_root.kernels import integer_gemm as integer_kernels
-from sofie_root.kernels.matmul import matmul as strided_matmul
 from sofie_root.program.builder import Builder, Tensor, broadcast_index
 from sofie_root.program.expr import Expr, cast, constant
+from sofie_root.program.operations import matmul as operations
 
 from .broadcast import broadcast_shapes, require_broadcastable
 
@@ -58,24 +58,24 @@ class Gemm(Op):
             weights = weights.T if self.transB else weights
             if alpha != 1.0:
                 weights, alpha = (weights * compute.numpy.type(alpha)), 1.0
-            product = kernels.gemm(b, x, weights, y.buffer)
+            z = b.linear(x, weights, y.buffer)
         else:
             y = b.cast(b.transpose(y, (1, 0)) if self.transB else y, compute)
-            product = strided_matmul(b, x, y, ())
+            z = _products(b, x, y, ())
         beta = self.beta if c is not None else 0.0
         if c is not None and c.constant is not None and beta not in (0.0, 1.0):
             scaled = c.constant.astype(compute.numpy) * compute.numpy.type(beta)
             c, beta = b.constant(scaled, f"{c.buffer}.scaled"), 1.0
         if alpha == 1.0 and beta == 0.0:
-            return b.cast(product, dtype)
+            return b.cast(z, dtype)
 
         def body(*ij: Any) -> Expr:
-            value = _scaled(product[ij], alpha)
+            value = _scaled(z[ij], alpha)
             if c is None or beta == 0.0:
                 return value
             return value + _scaled(c[broadcast_index(ij, c.shape)], beta)
 
-        return b.loop(product.shape, body, dtype)
+        return b.loop(z.shape, body, dtype)
 
 
 def _scaled(value: Expr, factor: float) -> Expr:
@@ -243,8 +243,35 @@ def matmul(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     if y.constant is not None and all(d == 1 for d in y.shape[:-2]):
         weights = y.constant.astype(compute.numpy)
         weights = weights.reshape(weights.shape[-2:] if y.rank > 1 else (-1, 1))
-        z = kernels.gemm(b, x, weights, y.buffer)
+        z = b.linear(x, weights, y.buffer)
     else:
         y = b.cast(y if y.rank > 1 else b.reshape(y, (*y.shape, 1)), compute)
-        z = strided_matmul(b, x, y, broadcast_shapes(x.shape[:-2], y.shape[:-2]))
+        z = _products(b, x, y, broadcast_shapes(x.shape[:-2], y.shape[:-2]))
     return b.cast(b.reshape(z, shape), dtype)
+
+
+def _products(b: Builder, x: Tensor, y: Tensor, batch: Shape) -> Tensor:
+    """``x[..., M, K]`` times ``y[..., K, N]``, leading axes broadcast to ``batch``: ``[*batch, M, N]``."""
+    if batch and all(d == 1 for d in y.shape[:-2]):
+        # One right side for all: the batch is only more rows.
+        x = b.expand(x, (*batch, *x.shape[-2:]))
+        rows = x.shape[:-1]
+        x = b.reshape(x, (product(rows), x.shape[-1]))
+        return _product(b, x, b.reshape(y, y.shape[-2:]), (), rows)
+    rows = (x.shape[-2],)
+    return _product(b, _batched(b, x, batch), _batched(b, y, batch), batch, rows)
+
+
+def _product(b: Builder, x: Tensor, y: Tensor, batch: Shape, rows: Shape) -> Tensor:
+    out = TensorType(x.dtype, (*batch, *rows, y.shape[-1]))
+    (z,) = b.operation(operations.MatMul, (out,), x=x, w=y, batch=batch, rows=rows)
+    return z
+
+
+def _batched(b: Builder, x: Tensor, batch: Shape) -> Tensor:
+    """``x`` with at most two leading axes that hold the whole batch; a view wherever it can be."""
+    matrix = x.shape[-2:]
+    collapsed = batch if len(batch) <= 2 else (product(batch[:-1]), batch[-1])
+    if all(d == 1 for d in x.shape[:-2]):
+        return b.expand(b.reshape(x, matrix), (*collapsed, *matrix))
+    return b.reshape(b.expand(x, (*batch, *matrix)), (*collapsed, *matrix))

@@ -19,7 +19,7 @@ from sofie_root.ir.dim import floordiv, mod
 from sofie_root.kernels import scan, sort
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, as_index, index, select
-from sofie_root.program.program import contiguous_strides
+from sofie_root.program.operation import contiguous_strides
 
 from .checks import NUMERIC, as_axis, require_dtype
 

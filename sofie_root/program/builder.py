@@ -25,6 +25,8 @@ from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape, TensorType
 
 from .expr import Call, Expr, Load, ResultSize, cast
+from .operation import Operand, Operation, contiguous_strides
+from .operations.matmul import Linear
 from .program import (
     Arg,
     Bind,
@@ -35,13 +37,11 @@ from .program import (
     Kernel,
     KernelSpec,
     Loop,
-    Operand,
     Program,
     ReduceKind,
     Reduction,
     Repeat,
     Update,
-    contiguous_strides,
 )
 
 Array = npt.NDArray[Any]
@@ -100,7 +100,6 @@ class Builder:
         self.names: tuple[str | None, ...] = ()
         self._serial = 0
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
-        self._suffixes: dict[str, int] = {}
 
     # -- loops ---------------------------------------------------------------------------------------
     def loop(
@@ -271,14 +270,55 @@ class Builder:
             types: further template arguments.
         """
         made = [None if t is None else self._buffer(t.shape, t.dtype) for t in outputs]
-        operands = tuple(Operand(x.buffer, x.shape, 0, contiguous_strides(x.shape)) for x in inputs)
+        operands = tuple(
+            Operand(x.buffer, x.dtype, x.shape, 0, contiguous_strides(x.shape)) for x in inputs
+        )
         names = tuple(None if m is None else m.buffer for m in made)
         self.program.statements.append(
             Kernel(
-                spec, tuple(args), operands, names, tuple(traits), tuple(types), None, self.origin
+                spec=spec,
+                args=tuple(args),
+                reads=operands,
+                outputs=names,
+                traits=tuple(traits),
+                types=tuple(types),
+                origin=self.origin,
             )
         )
         return tuple(m if m is not None else inputs[0] for m in made)
+
+    def operation(
+        self, kind: type[Operation], outputs: Sequence[TensorType | None], **values: Any
+    ) -> tuple[Tensor, ...]:
+        """Runs an operation and returns its outputs.
+
+        Args:
+            kind: its class.
+            outputs: type of each output; None for one that is not wanted (the result then holds no
+                tensor at that place that may be read).
+            values: the fields of ``kind``: tensors for what it reads, attributes as they are.
+        """
+        made = [None if t is None else self._buffer(t.shape, t.dtype) for t in outputs]
+        names = tuple(None if m is None else m.buffer for m in made)
+        given = {name: _as_operands(value) for name, value in values.items()}
+        statement = kind(outputs=names, origin=self.origin, **given)
+        self.program.statements.append(statement)
+        nothing = Tensor(TensorType(DType.FLOAT, ()), "", self.program)
+        return tuple(nothing if m is None else m for m in made)
+
+    def linear(self, x: Tensor, w: Array, name: str = "weights") -> Tensor:
+        """``x[*rows, K]`` times the constant ``w[K, N]``: ``[*rows, N]``.
+
+        Args:
+            x: left side, at least one row axis.
+            w: right side in the dtype of ``x``.
+            name: what the weights are called.
+        """
+        assert x.rank >= 2, x.type
+        assert w.dtype == x.dtype.numpy, (x.type, w.dtype)
+        out = TensorType(x.dtype, (*x.shape[:-1], int(w.shape[1])))
+        (y,) = self.operation(Linear, (out,), x=x, w=self.constant(w, name))
+        return y
 
     def control(
         self,
@@ -300,7 +340,9 @@ class Builder:
         """
         name = self._fresh(next((n for n in self.names if n is not None), "control") + ".results")
         self.program.buffers[name] = Buffer(name, DType.BOOL, (), "results")
-        operands = tuple(Operand(x.buffer, x.shape, 0, contiguous_strides(x.shape)) for x in inputs)
+        operands = tuple(
+            Operand(x.buffer, x.dtype, x.shape, 0, contiguous_strides(x.shape)) for x in inputs
+        )
         self.program.statements.append(kind(name, bodies, operands, origin=self.origin, **how))
         types = self.outputs if outputs is None else outputs
         bound: set[Symbol] = set()
@@ -356,13 +398,14 @@ class Builder:
         return Tensor(TensorType(dtype, shape), name, self.program)
 
     def _fresh(self, name: str) -> str:
-        if name not in self.program.buffers:
-            return name
-        suffix = self._suffixes.get(name, 0) + 1
-        while f"{name}.{suffix}" in self.program.buffers:
-            suffix += 1
-        self._suffixes[name] = suffix  # those below it stay taken
-        return f"{name}.{suffix}"
+        return self.program.fresh(name)
+
+
+def _as_operands(value: Any) -> Any:
+    """A field of an operation: tensors as operands, all else as it is."""
+    if isinstance(value, Tensor):
+        return Operand(value.buffer, value.dtype, value.shape, 0, contiguous_strides(value.shape))
+    return tuple(map(_as_operands, value)) if isinstance(value, tuple | list) else value
 
 
 def _symbols(indices: Sequence[Dim]) -> tuple[Symbol, ...]:

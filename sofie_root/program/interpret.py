@@ -31,15 +31,14 @@ from .expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
 from .functions import FUNCTIONS, UPDATES, combine, convert
 from .interpret_control import run_branch, run_repeat
 from .lower import lower
+from .operation import Operand, Operation, arrays_of
 from .program import (
     MOST_ELEMENTS,
     Bind,
     Branch,
     Check,
     Fetch,
-    Kernel,
     Loop,
-    Operand,
     Program,
     Repeat,
     Statement,
@@ -109,8 +108,8 @@ def interpret(
 def _run(memory: Memory, statement: Statement) -> None:
     if isinstance(statement, Loop):
         _run_loop(memory, statement)
-    elif isinstance(statement, Kernel):
-        _run_kernel(memory, statement)
+    elif isinstance(statement, Operation):
+        _run_operation(memory, statement)
     elif isinstance(statement, Bind):
         _bind(memory, statement)
     elif isinstance(statement, Check):
@@ -577,36 +576,35 @@ def _parts(
         yield from _parts(block, kept, axis + 1)
 
 
-def _run_kernel(memory: Memory, kernel: Kernel) -> None:
-    operands = [_operand(memory, o) for o in kernel.inputs]
-    shapes = [memory.shape(memory.program.buffers[o].shape) for o in kernel.outputs if o]
-    memory.account.spend(CALL * (sum(o.size for o in operands) + sum(map(prod, shapes))))
-    for output, shape in zip((o for o in kernel.outputs if o), shapes, strict=True):
+def _run_operation(memory: Memory, operation: Operation) -> None:
+    arrays = arrays_of(operation, lambda operand: _operand(memory, operand))
+    outputs = [o for o in operation.outputs if o]
+    shapes = [memory.shape(memory.program.buffers[o].shape) for o in outputs]
+    read = sum(prod(memory.shape(o.shape)) for o in operation.inputs)
+    memory.account.spend(CALL * (read + sum(map(prod, shapes))))
+    for output, shape in zip(outputs, shapes, strict=True):
         memory.account.reserve(prod(shape) * memory.program.buffers[output].dtype.size)
+    fused = operation.epilogue
 
     def epilogue(value: Array) -> Array:
-        """What the kernel's epilogue makes of all elements; it has the axes that the kernel began with."""
-        if kernel.epilogue is None:
+        """What is fused into the slot does to all elements; the result has the axes of ``value``."""
+        if fused is None:
             return value
-        variables = kernel.epilogue.vars
-        ranges = [(0, memory.size(_extent(v))) for v in variables]
+        ranges = [(0, memory.size(_extent(v))) for v in fused.vars]
         shape = [stop for _, stop in ranges]
-        grid = Grid(memory, variables, ranges, acc=value.reshape(shape))
-        return np.broadcast_to(grid.value(kernel.epilogue.body), shape)
+        grid = Grid(memory, fused.vars, ranges, acc=value.reshape(shape))
+        return np.broadcast_to(grid.value(fused.body), shape)
 
-    if kernel.spec.slot == "scores":
-        results = kernel.spec.reference(
-            kernel, operands, memory.size, lambda scores: epilogue(scores).reshape(scores.shape)
-        )
-    else:
-        results = kernel.spec.reference(kernel, operands, memory.size)
-    for position, (name, result) in enumerate(zip(kernel.outputs, results, strict=False)):
+    if operation.SLOT not in ("", "fused"):
+        arrays[operation.SLOT] = lambda value: epilogue(value).reshape(value.shape)
+    results = operation.evaluate(memory.size, **arrays)
+    for position, (name, result) in enumerate(zip(operation.outputs, results, strict=False)):
         if name is None:
             continue
         buffer = memory.program.buffers[name]
         shape = memory.shape(buffer.shape)
         value = np.asarray(result)
-        if position == 0 and kernel.spec.slot == "result":
+        if position == 0 and operation.SLOT == "fused":
             value = epilogue(value)
         memory.arrays[name] = memory.store(value.reshape(shape), buffer.dtype)
         memory.account.hold(memory.arrays[name])

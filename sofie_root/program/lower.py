@@ -12,21 +12,25 @@ from sofie_root.ir.graph import MALFORMED
 from . import expr
 from .builder import Builder, Tensor
 from .choice import Choice
+from .operation import AnyForm, Forms
 from .program import Bind, Buffer, Check, Program
 
 
-def lower(graph: Graph, choice: Choice | None = None) -> Program:
+def lower(graph: Graph, choice: Choice | None = None, forms: Forms | None = None) -> Program:
     """The unscheduled Program of a graph: one buffer per value, statements in the order of the nodes.
 
     Args:
         graph: a graph that ``verify`` accepts.
         choice: which kernels may be used; the default leaves it to cost models.
+        forms: in which form a target takes operations; if not given, as they are.
 
     Returns:
         A Program whose outputs name the buffers that hold the graph's outputs; it may still contain
         statements that nothing reads.
     """
-    program = Program(graph.name, graph.inputs, {}, choice=choice or Choice())
+    program = Program(
+        graph.name, graph.inputs, {}, choice=choice or Choice(), forms=forms or AnyForm()
+    )
     builder = Builder(program)
     tensors: dict[str, Tensor] = {}
     for name in graph.inputs:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from sofie_root.ir.dim import Dim, Symbol
 
-from .program import Bind, Branch, Buffer, Check, Fetch, Kernel, Loop, Repeat
+from .operation import Operation
+from .program import Bind, Branch, Buffer, Check, Fetch, Loop, Repeat
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class Nest:
         return tuple(dict.fromkeys(o for loop in self.loops() for o in loop.origin))
 
 
-Step = Nest | Kernel | Bind | Check | Branch | Repeat | Fetch
+Step = Nest | Operation | Bind | Check | Branch | Repeat | Fetch
 
 
 def leaves(node: For | Loop, path: tuple[For, ...] = ()) -> Iterator[tuple[Loop, tuple[For, ...]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,15 @@ from sofie_root.ir.types import Shape
 
 from .choice import Choice
 from .expr import Expr, Load, map_dim_loads, map_loads
+from .operation import (
+    AnyForm,
+    Epilogue,
+    Form,
+    Forms,
+    Operand,
+    Operation,
+    contiguous_strides,
+)
 
 Array = npt.NDArray[Any]
 MOST_ELEMENTS = 1 << 44
@@ -50,11 +59,6 @@ class Buffer:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
-
-
-def contiguous_strides(shape: Shape) -> tuple[Dim, ...]:
-    """Row-major strides in elements."""
-    return tuple(product(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 ReduceKind: TypeAlias = Literal[
@@ -204,38 +208,6 @@ Arg: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
-class Operand:
-    """What a kernel reads: a strided view of a buffer."""
-
-    buffer: str
-    shape: Shape
-    offset: Dim
-    strides: tuple[Dim, ...]
-
-    def fits(self, layout: str) -> bool:
-        """Whether this has the form that a kernel asks for; see :attr:`KernelSpec.layouts`."""
-        if layout == "rows":
-            return self.shape[-1] == 1 or self.strides[-1] == 1
-        return layout == "strided" or all(
-            d == 1 or a == b
-            for d, a, b in zip(
-                self.shape, self.strides, contiguous_strides(self.shape), strict=True
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Epilogue:
-    """What is done to each element of a kernel's output before it is stored.
-
-    ``vars`` are the indices of the kernel's output axes, ``body`` an expression of them and of ``Acc``.
-    """
-
-    vars: tuple[Symbol, ...]
-    body: Expr
-
-
-@dataclass(frozen=True, slots=True)
 class KernelSpec:
     """A kernel: its C++ function, the form of its operands, and what it means in NumPy.
 
@@ -247,8 +219,6 @@ class KernelSpec:
             Where the epilogue is for the scores, they are passed through a fourth argument, a function.
         layouts: per input operand ``"contiguous"``, ``"strided"`` or ``"rows"`` (strided, but for the last
             axis); the last one applies to any further operands.
-        slot: what the epilogue is done to: the elements of the first output before they are stored, or the
-            scores of attention before the softmax.
         epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
             being the vectorised one; None where the kernel takes no epilogue.
         named_epilogues: whether it knows the frequent epilogues by name (``epilogue.hxx``).
@@ -260,52 +230,59 @@ class KernelSpec:
     header: str
     reference: Callable[..., list[Array]]
     layouts: tuple[str, ...] = ("contiguous",)
-    slot: Literal["result", "scores"] = "result"
     epilogue: tuple[tuple[int, ...], ...] | None = None
     named_epilogues: bool = False
     writes_all: bool = False
     converts: bool = False
 
-    def layout(self, operand: int) -> str:
-        """Form in which input ``operand`` must be."""
-        return self.layouts[min(operand, len(self.layouts) - 1)]
 
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """One call of a kernel.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel(Operation):
+    """One call of a kernel, for operations that have no class of their own yet.
 
     Attributes:
         spec: which kernel.
         args: arguments of the C++ call in order.
-        inputs: operands read.
-        outputs: buffers written whole; None where the output is not wanted.
+        reads: operands read.
         traits: members of the trait struct that is the first template argument (empty: none); values are
             ints, bools, floats, tuples of ints or functors.
         types: further template arguments, C++ text made by the kernel's declaration.
-        epilogue: fused work on output 0.
-        origin: names of the nodes that this stands for.
+        fused: fused work on output 0.
     """
 
     spec: KernelSpec
     args: tuple[Arg, ...]
-    inputs: tuple[Operand, ...]
-    outputs: tuple[str | None, ...]
+    reads: tuple[Operand, ...]
     traits: tuple[tuple[str, Any], ...] = ()
     types: tuple[str, ...] = ()
-    epilogue: Epilogue | None = None
-    origin: tuple[str, ...] = ()
+    fused: Epilogue | None = None
+
+    SLOT: ClassVar[str] = "fused"
+
+    @property
+    def form(self) -> Form:
+        """In which form the kernel takes its operands."""
+        spec = self.spec
+        layouts = tuple((f"reads[{k}]", layout) for k, layout in enumerate(spec.layouts))
+        return Form(layouts, spec.layouts[-1], spec.epilogue, spec.writes_all, spec.converts)
+
+    def evaluate(self, resolve: Callable[[Dim], int], **operands: Any) -> list[Array]:
+        """The kernel's reference."""
+        return self.spec.reference(self, operands["reads"], resolve)
+
+    @property
+    def needs_infinity(self) -> str:
+        """Whether its traits say that NaN stands for missing values."""
+        return "takes NaN for missing values" if dict(self.traits).get("missing") else ""
+
+    @property
+    def title(self) -> str:
+        """The kernel's name."""
+        return f"kernel {self.spec.name}"
 
     def trait(self, name: str) -> Any:
         """Value of a member of the trait struct."""
         return dict(self.traits)[name]
-
-    def __str__(self) -> str:
-        outs = ", ".join(o or "_" for o in self.outputs)
-        dims = ", ".join(str(a) for a in self.args if isinstance(a, int) or hasattr(a, "terms"))
-        ins = ", ".join(o.buffer for o in self.inputs)
-        text = f"kernel {self.spec.name}({dims}; {ins}) -> {outs}"
-        return f"{text}     epilogue {self.epilogue.body}" if self.epilogue else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +395,7 @@ class Fetch:
         return f"fetch {self.output} = {self.control}.{self.k}"
 
 
-Statement: TypeAlias = Loop | Kernel | Bind | Check | Branch | Repeat | Fetch
+Statement: TypeAlias = Loop | Operation | Bind | Check | Branch | Repeat | Fetch
 
 
 @dataclass(slots=True)
@@ -428,6 +405,7 @@ class Program:
     Attributes:
         outputs: the buffer that holds each public name.
         choice: which kernels it may use.
+        forms: in which form a target takes operations.
     """
 
     name: str
@@ -437,6 +415,19 @@ class Program:
     constants: dict[str, Array] = field(default_factory=dict)
     statements: list[Statement] = field(default_factory=list)
     choice: Choice = field(default_factory=Choice)
+    forms: Forms = field(default_factory=AnyForm)
+
+    _suffixes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def fresh(self, name: str) -> str:
+        """A buffer name that is not taken: this one, or one with a number behind it."""
+        if name not in self.buffers:
+            return name
+        suffix = self._suffixes.get(name, 0) + 1
+        while f"{name}.{suffix}" in self.buffers:
+            suffix += 1
+        self._suffixes[name] = suffix  # those below it stay taken
+        return f"{name}.{suffix}"
 
     def constant(self, buffer: str) -> Array | None:
         """The array of a constant buffer, else None."""

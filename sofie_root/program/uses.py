@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from sofie_root.ir.dim import Dim, Symbol, size_symbols, walk
 
 from . import expr as ex
-from .expr import Cell, Expr, ResultSize
-from .program import Bind, Branch, Fetch, Kernel, Loop, Program, Repeat, Statement
+from .expr import Cell, ResultSize
+from .operation import Operation
+from .program import Bind, Branch, Fetch, Loop, Program, Repeat, Statement
 
 
 def reads(statement: Statement) -> set[str]:
@@ -20,13 +20,11 @@ def reads(statement: Statement) -> set[str]:
             found.add(statement.output)
         extents = (v.extent or 0 for v in all_vars(statement))
         return found | dim_reads((*statement.index, *extents))
-    if isinstance(statement, Kernel):
+    if isinstance(statement, Operation):
         found = {operand.buffer for operand in statement.inputs}
-        for arg in statement.args:
-            if isinstance(arg, Expr):
-                found |= {load.buffer for load in ex.loads(arg)}
-        if statement.epilogue:
-            found |= {load.buffer for load in ex.loads(statement.epilogue.body)}
+        epilogue = statement.epilogue
+        if epilogue is not None:
+            found |= {load.buffer for load in ex.loads(epilogue.body)}
         return found
     if isinstance(statement, Bind):
         sizes = {e.control for e in ex.walk(statement.value) if isinstance(e, ResultSize)}
@@ -38,8 +36,9 @@ def reads(statement: Statement) -> set[str]:
 
 def reads_elements(statement: Statement) -> set[str]:
     """Buffers that a statement other than a loop reads at indices, as opposed to whole operands."""
-    if isinstance(statement, Kernel):
-        return reads(replace(statement, inputs=()))
+    if isinstance(statement, Operation):
+        epilogue = statement.epilogue
+        return set() if epilogue is None else {load.buffer for load in ex.loads(epilogue.body)}
     return reads(statement) if isinstance(statement, Bind) else set()
 
 
@@ -47,7 +46,7 @@ def writes(statement: Statement) -> set[str]:
     """Names of the buffers that a statement writes; of a branch or repetition its own name."""
     if isinstance(statement, Loop):
         return {statement.output}
-    if isinstance(statement, Kernel):
+    if isinstance(statement, Operation):
         return {o for o in statement.outputs if o is not None}
     if isinstance(statement, Branch | Repeat):
         return {statement.name}

@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from sofie_root.errors import SofieError
-from sofie_root.ir.dim import Atom, Dim, Poly, Symbol, product, walk
+from sofie_root.ir.dim import Atom, Dim, Symbol, product, walk
 from sofie_root.ir.dtype import DType
 
 from .expr import Acc, Call, Expr, Index, Load, ResultSize
+from .operation import Epilogue, Operand, Operation
 from .program import (
     Bind,
     Branch,
     Check,
-    Epilogue,
     Fetch,
-    Kernel,
     Loop,
-    Operand,
     Program,
     Repeat,
     Statement,
@@ -116,8 +114,8 @@ def _statement(program: Program, statement: Statement, bound: set[Atom]) -> Iter
             return
     if isinstance(statement, Loop):
         yield from _loop(program, statement, bound)
-    elif isinstance(statement, Kernel):
-        yield from _kernel(program, statement, bound)
+    elif isinstance(statement, Operation):
+        yield from _operation(program, statement, bound)
     elif isinstance(statement, Bind):
         if statement.symbol in bound:
             yield f"size {statement.symbol} is bound again"
@@ -161,30 +159,27 @@ def _loop(program: Program, loop: Loop, bound: set[Atom]) -> Iterator[str]:
     yield from _expression(program, loop.body, variables, bound, in_epilogue=False)
 
 
-def _kernel(program: Program, kernel: Kernel, bound: set[Atom]) -> Iterator[str]:
-    for k, operand in enumerate(kernel.inputs):
-        yield from _operand(program, operand, kernel.spec.layout(k), bound)
-    dims = [a for a in kernel.args if isinstance(a, int | Poly)]
-    yield from _unbound(dims, bound)
-    for arg in kernel.args:
-        if isinstance(arg, Expr):
-            yield from _expression(program, arg, (), bound, in_epilogue=False)
-    for name in writes(kernel):
+def _operation(program: Program, operation: Operation, bound: set[Atom]) -> Iterator[str]:
+    form = program.forms.form(operation)
+    for name, operand in operation.operands.items():
+        yield from _operand(program, operand, form.layout(name), bound)
+    yield from _unbound(operation.sizes, bound)
+    for name in writes(operation):
         yield from _unbound(program.buffers[name].shape, bound)
-    if kernel.epilogue is not None:
-        yield from _epilogue(program, kernel, kernel.epilogue, bound)
+    if operation.epilogue is not None:
+        yield from _epilogue(program, operation, operation.epilogue, bound)
 
 
 def _epilogue(
-    program: Program, kernel: Kernel, epilogue: Epilogue, bound: set[Atom]
+    program: Program, operation: Operation, epilogue: Epilogue, bound: set[Atom]
 ) -> Iterator[str]:
-    groups = kernel.spec.epilogue
+    groups = program.forms.form(operation).epilogue_axes
     if groups is None:
-        yield "its kernel takes no epilogue"
+        yield "nothing can be fused into it"
     elif sorted(a for group in groups for a in group) != list(range(len(epilogue.vars))):
         yield f"the axes {groups} of the epilogue are not those of {len(epilogue.vars)} indices"
-    result = kernel.outputs[0]
-    if kernel.spec.slot == "result" and result is not None:
+    result = operation.outputs[0]
+    if operation.SLOT == "fused" and result is not None:
         numel = product(v.extent or 0 for v in epilogue.vars)
         if numel != program.buffers[result].numel:
             yield f"the epilogue goes over {numel} elements of {program.buffers[result]}"

@@ -21,7 +21,8 @@ from sofie_root.ir.dim import Atom, Dim, product
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Const, Expr, Load
-from sofie_root.program.program import Kernel, Loop, Program, Statement
+from sofie_root.program.operation import Operation
+from sofie_root.program.program import Loop, Program, Statement
 from sofie_root.program.uses import reads, writes
 
 from .inline import Decisions, cost
@@ -79,9 +80,9 @@ def reciprocal(divisor: Const) -> Const | None:
 def _map_body(statement: Statement, change: Callable[[Expr], Expr]) -> Statement:
     if isinstance(statement, Loop):
         return replace(statement, body=change(statement.body))
-    if isinstance(statement, Kernel) and statement.epilogue is not None:
+    if isinstance(statement, Operation) and statement.epilogue is not None:
         body = change(statement.epilogue.body)
-        return replace(statement, epilogue=replace(statement.epilogue, body=body))
+        return statement.with_epilogue(replace(statement.epilogue, body=body))
     return statement
 
 
@@ -192,9 +193,9 @@ def _is_root(e: Expr) -> bool:
 
 def _only_divides(statement: Statement, name: str) -> bool:
     """Whether every read of the buffer is the right side of a division."""
-    if not isinstance(statement, Loop | Kernel):
+    if not isinstance(statement, Loop | Operation):
         return False
-    if isinstance(statement, Kernel):
+    if isinstance(statement, Operation):
         if statement.epilogue is None or any(o.buffer == name for o in statement.inputs):
             return False
         body = statement.epilogue.body

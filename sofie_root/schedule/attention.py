@@ -31,20 +31,12 @@ from sofie_root.ir.dim import (
 )
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape
-from sofie_root.kernels import attention
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index, reshape_index
 from sofie_root.program.expr import Acc, Call, Const, Expr, Load
-from sofie_root.program.program import (
-    Buffer,
-    Epilogue,
-    Kernel,
-    Loop,
-    Operand,
-    Program,
-    Reduction,
-    contiguous_strides,
-)
+from sofie_root.program.operation import Epilogue, Operand, contiguous_strides
+from sofie_root.program.operations.matmul import Attention, MatMul
+from sofie_root.program.program import Buffer, Loop, Program, Reduction
 from sofie_root.program.uses import dim_reads, knows_sizes, reads, writes
 
 from .arithmetic import reciprocal
@@ -63,8 +55,8 @@ class Match:
         origin: names of all nodes that the kernel stands for.
     """
 
-    scores: Kernel
-    values: Kernel
+    scores: MatMul
+    values: MatMul
     transposed: bool
     origin: tuple[str, ...]
 
@@ -73,8 +65,8 @@ def fuse_attention(program: Program, decisions: Decisions) -> None:
     """Replaces each attention that stands alone by a call of the kernel."""
     if not program.choice.specialised(True):
         return
-    for values in [s for s in program.statements if isinstance(s, Kernel)]:
-        for side in (0, 1) if values.spec.name == "matmul" else ():
+    for values in [s for s in program.statements if isinstance(s, MatMul)]:
+        for side in (0, 1):
             found = _match(program, values, side)
             if isinstance(found, Match):
                 _replace(program, found)
@@ -88,9 +80,9 @@ def fuse_attention(program: Program, decisions: Decisions) -> None:
 # -- matching --------------------------------------------------------------------------------------------
 
 
-def _match(program: Program, values: Kernel, side: int) -> Match | str:
+def _match(program: Program, values: MatMul, side: int) -> Match | str:
     """The attention whose last product this is, or why it is none (empty: nothing like it)."""
-    operand = values.inputs[side]
+    operand = (values.x, values.w)[side]
     quotients = _only_writer(program, operand.buffer)
     if quotients is None or quotients.reduction:
         return ""
@@ -130,12 +122,12 @@ def _match(program: Program, values: Kernel, side: int) -> Match | str:
         return "what is done to the scores does not fit vectors"
     products = [s for s in program.statements if score.buffer in writes(s)]
     scores = products[0] if len(products) == 1 else None
-    if not isinstance(scores, Kernel) or scores.spec.name != "matmul":
+    if not isinstance(scores, MatMul):
         return "its scores are no product"
     if program.buffers[score.buffer].dtype is not DType.FLOAT:
         return "it is not computed in float"
     shape = _scores_shape(values, side)
-    if scores.args[:4] != shape:
+    if (*scores.outer, scores.m, scores.n) != shape:
         return "the products go over different batches"
     if flat_index(score.index, program.buffers[score.buffer].shape) != flat_index(at, shape):
         return "the second product reads the probabilities in another order"
@@ -153,10 +145,9 @@ def _match(program: Program, values: Kernel, side: int) -> Match | str:
     return Match(scores, values, side == 1, origin)
 
 
-def _scores_shape(values: Kernel, side: int) -> tuple[Any, ...]:
+def _scores_shape(values: MatMul, side: int) -> tuple[Dim, ...]:
     """Batch, rows and columns of the scores that the second product reads."""
-    b0, b1, m, n, k = values.args[:5]
-    return (b0, b1, m if side == 0 else n, k)
+    return (*values.outer, values.m if side == 0 else values.n, values.k)
 
 
 def _only_writer(program: Program, buffer: str) -> Loop | None:
@@ -276,7 +267,7 @@ def _resolve(program: Program, operand: Operand) -> tuple[Source, list[Dim]]:
         return plain, [inner for _, inner in _splits(flat, axes[1:2])]
     if not all(at_least(d, 0) for d in (*strides, rest)):
         return plain, []
-    return Source(Operand(body.buffer, operand.shape, rest, strides), scale), []
+    return Source(Operand(body.buffer, operand.dtype, operand.shape, rest, strides), scale), []
 
 
 def _scaled(e: Expr) -> tuple[Expr, tuple[tuple[str, Const], ...]]:
@@ -338,8 +329,8 @@ def _sources(program: Program, operands: Sequence[Operand]) -> list[Source]:
 def _replace(program: Program, found: Match) -> None:
     """Puts the kernel in the place of the second product; the other statements are dead then."""
     values, scores = found.values, found.scores
-    q, k = (_with_batch(o) for o in scores.inputs)
-    v = _with_batch(values.inputs[0 if found.transposed else 1])
+    q, k = _with_batch(scores.x), _with_batch(scores.w)
+    v = _with_batch(values.x if found.transposed else values.w)
     sources = _sources(program, (q, k, _turned(v) if found.transposed else v))
     q, k, v = (s.operand for s in sources)
     b0, b1, m, _ = q.shape
@@ -351,27 +342,29 @@ def _replace(program: Program, found: Match) -> None:
     out, strides = moved or (out, contiguous_strides(shape))
     if found.transposed:
         strides = (*strides[:2], strides[3], strides[2])
-    groups = scores.spec.epilogue
-    assert groups is not None
-    kernel = Kernel(
-        attention.spec(groups),
-        attention.arguments(q, k, v, strides),
-        (q, k, v),
-        (out,),
-        epilogue=_score(program, scores, (*sources[0].scale, *sources[1].scale)),
+    s0, s1, s2, s3 = strides
+    attention = Attention(
+        q=q,
+        k=k,
+        v=v,
+        strides=(s0, s1, s2, s3),
+        batch=scores.batch,
+        rows=scores.rows,
+        scores=_score(program, scores, (*sources[0].scale, *sources[1].scale)),
+        outputs=(out,),
         origin=found.origin,
     )
-    program.statements[place : place + 1] = [kernel] if after is None else [kernel, after]
+    program.statements[place : place + 1] = [attention] if after is None else [attention, after]
     if moved is not None:
         program.statements = [
             s
             for s in program.statements
-            if s is kernel or not (isinstance(s, Loop) and s.output == out)
+            if s is attention or not (isinstance(s, Loop) and s.output == out)
         ]
 
 
 def _score(
-    program: Program, scores: Kernel, scale: tuple[tuple[str, Const], ...]
+    program: Program, scores: MatMul, scale: tuple[tuple[str, Const], ...]
 ) -> Epilogue | None:
     """What is done to a product of a query and a key: the scales of both, then the epilogue."""
     value: Expr = Acc(DType.FLOAT)
@@ -400,7 +393,7 @@ def _multiplied(e: Expr) -> Expr:
     return e if factor is None else ex.call("mul", e.args[0], factor)
 
 
-def _finish(program: Program, values: Kernel) -> tuple[str, Loop | None]:
+def _finish(program: Program, values: MatMul) -> tuple[str, Loop | None]:
     """The buffer for the kernel's result, and the loop that does what the product's epilogue did."""
     out = values.outputs[0]
     assert out is not None
@@ -424,7 +417,7 @@ def _finish(program: Program, values: Kernel) -> tuple[str, Loop | None]:
 
 
 def _written_to(
-    program: Program, kernel: Kernel, shape: tuple[Dim, ...]
+    program: Program, kernel: MatMul, shape: tuple[Dim, ...]
 ) -> tuple[str, tuple[Dim, ...]] | None:
     """Where the only reader copies the result to, and its strides there along the kernel's axes."""
     result = kernel.outputs[0]

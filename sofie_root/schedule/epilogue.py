@@ -10,7 +10,8 @@ from sofie_root.program import expr as ex
 from sofie_root.program import lanes
 from sofie_root.program.builder import flat_index, reshape_index
 from sofie_root.program.expr import Acc, Call, Expr, Index, Load
-from sofie_root.program.program import Epilogue, Kernel, Loop, Program
+from sofie_root.program.operation import Epilogue, Operation
+from sofie_root.program.program import Loop, Program
 from sofie_root.program.uses import dim_reads, reads
 
 from .inline import Decisions, Reads, remove_dead
@@ -26,10 +27,10 @@ def fuse_epilogues(program: Program, decisions: Decisions) -> None:
     for at in range(len(program.statements)):
         # What was fused here from further up may take in what follows, too.
         kernel = program.statements[at]
-        if not isinstance(kernel, Kernel) or kernel.spec.epilogue is None:
+        if not isinstance(kernel, Operation) or kernel.SLOT != "fused":
             continue
         result = kernel.outputs[0]
-        if result is None or result in returned:
+        if result is None or result in returned or not _takes_epilogue(program, kernel):
             continue
         readers = read_by.readers(result)
         if len(readers) != 1:
@@ -67,7 +68,7 @@ def fuse_early(program: Program, read_by: Reads, position: int) -> bool:
     loop = program.statements[position]
     assert isinstance(loop, Loop)
     for at, kernel in enumerate(program.statements[:position]):
-        if not isinstance(kernel, Kernel) or kernel.spec.epilogue is None:
+        if not isinstance(kernel, Operation) or kernel.SLOT != "fused":
             continue
         result = kernel.outputs[0]
         if (
@@ -75,10 +76,11 @@ def fuse_early(program: Program, read_by: Reads, position: int) -> bool:
             or read_by.readers(result) != [position]
             or result in program.outputs.values()
             or any(o is not None for o in kernel.outputs[1:])
+            or not _takes_epilogue(program, kernel)
         ):
             continue
         fused = _fuse(program, kernel, loop)
-        if isinstance(fused, Kernel):
+        if isinstance(fused, Operation):
             program.statements[position] = fused
             read_by.update(position, reads(fused))
             read_by.update(at, set())
@@ -86,20 +88,25 @@ def fuse_early(program: Program, read_by: Reads, position: int) -> bool:
     return False
 
 
+def _takes_epilogue(program: Program, operation: Operation) -> bool:
+    return program.forms.form(operation).epilogue_axes is not None
+
+
 def _label(statement: object) -> str:
     origin = getattr(statement, "origin", ())
     return " + ".join(origin) if origin else type(statement).__name__
 
 
-def _fuse(program: Program, kernel: Kernel, loop: Loop) -> Kernel | str:
+def _fuse(program: Program, kernel: Operation, loop: Loop) -> Operation | str:
     result = kernel.outputs[0]
     assert result is not None
+    form = program.forms.form(kernel)
     source, target = program.buffers[result], program.buffers[loop.output]
     if loop.reduction is not None:
         return "it reduces"
     if loop.scatters:
         return "it scatters"
-    converts = kernel.spec.converts and loop.body.dtype is target.dtype
+    converts = form.converts and loop.body.dtype is target.dtype
     if source.dtype is not target.dtype and not converts:
         return f"it turns {source.dtype} into {target.dtype}"
     indices = {d.index for d in ex.loads(loop.body) if d.buffer == result}
@@ -127,15 +134,16 @@ def _fuse(program: Program, kernel: Kernel, loop: Loop) -> Kernel | str:
     body = ex.map_loads(ex.substitute_dims(loop.body, mapping), read)
     if sum(1 for _ in ex.walk(body)) > MAX_EPILOGUE:
         return "the expression is too long for registers"
-    groups = kernel.spec.epilogue
+    groups = form.epilogue_axes
     assert groups is not None
     columns = [variables[axis] for axis in groups[-1]]
-    vectors = source.dtype is DType.FLOAT or kernel.spec.converts
+    vectors = source.dtype is DType.FLOAT or form.converts
     if vectors and not _vectorises(program, body, columns):
         return "it mixes dtypes that do not fit one vector"
     origin = kernel.origin + tuple(o for o in loop.origin if o not in kernel.origin)
     outputs = (loop.output, *kernel.outputs[1:])
-    return replace(kernel, epilogue=Epilogue(variables, body), outputs=outputs, origin=origin)
+    fused = kernel.with_epilogue(Epilogue(variables, body))
+    return replace(fused, outputs=outputs, origin=origin)
 
 
 def _fresh(shape: tuple[Dim, ...], name: str) -> tuple[Symbol, ...]:

@@ -8,6 +8,7 @@ are, would be silently wrong; its header refuses such a compilation.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +16,8 @@ import numpy.typing as npt
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Const, Expr
-from sofie_root.program.program import (
-    Bind,
-    Check,
-    Functor,
-    Kernel,
-    Loop,
-    Plain,
-    Program,
-    Statement,
-)
+from sofie_root.program.operation import Operation
+from sofie_root.program.program import Bind, Check, Loop, Program, Statement
 from sofie_root.program.uses import reads
 
 TESTS = {"isnan": "tests for NaN", "isinf": "tests for infinity"}
@@ -63,9 +56,9 @@ def _reasons(statement: Statement, program: Program) -> Iterator[str]:
                 yield TESTS[e.function]
             if isinstance(e, Const) and not _is_finite(np.array(e.value), e.dtype):
                 yield f"has the constant {e.value}"
-    if isinstance(statement, Kernel):
-        if dict(statement.traits).get("missing"):
-            yield "takes NaN for missing values"
+    if isinstance(statement, Operation):
+        if statement.needs_infinity:
+            yield statement.needs_infinity
         for value in _numbers(statement):
             if not np.isfinite(value):
                 yield f"has the constant {value}"
@@ -80,21 +73,21 @@ def _expressions(statement: Statement) -> Iterator[Expr]:
         yield statement.body
     elif isinstance(statement, Bind):
         yield statement.value
-    elif isinstance(statement, Kernel):
-        yield from (a for a in statement.args if isinstance(a, Expr))
-        if statement.epilogue is not None:
-            yield statement.epilogue.body
+    elif isinstance(statement, Operation) and statement.epilogue is not None:
+        yield statement.epilogue.body
 
 
-def _numbers(kernel: Kernel) -> Iterator[float]:
-    """The floats among the attributes and traits of a kernel."""
-    values = [a.value for a in kernel.args if isinstance(a, Plain)]
-    values += [v for _, v in kernel.traits]
-    for value in values:
-        parts = value.args if isinstance(value, Functor) else value
-        for number in parts if isinstance(parts, tuple) else (parts,):
-            if isinstance(number, float):
-                yield number
+def _numbers(operation: Operation) -> Iterator[float]:
+    """The floats among the attributes of an operation."""
+
+    def floats(value: object) -> Iterator[float]:
+        if isinstance(value, float):
+            yield value
+        for part in value if isinstance(value, tuple) else getattr(value, "args", ()):
+            yield from floats(part)
+
+    for f in fields(operation):
+        yield from floats(getattr(operation, f.name))
 
 
 def _is_finite(array: npt.NDArray[np.generic], dtype: DType) -> bool:

@@ -20,13 +20,12 @@ from sofie_root.ir.dim import (
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
+from sofie_root.program.operation import Operand, Operation
 from sofie_root.program.program import (
     Bind,
     Branch,
     Check,
-    Kernel,
     Loop,
-    Operand,
     Program,
     Repeat,
     Statement,
@@ -101,7 +100,7 @@ def remove_dead(program: Program) -> None:
             continue
         if not writes(statement) & needed:
             continue
-        if isinstance(statement, Kernel) and not statement.spec.writes_all:
+        if isinstance(statement, Operation) and not program.forms.form(statement).writes_all:
             outputs = tuple(o if o in needed else None for o in statement.outputs)
             statement = replace(statement, outputs=outputs)
         needed |= reads(statement)
@@ -195,7 +194,7 @@ def _inline_producer(
 ) -> None:
     view = producer.is_view
     price = cost(producer.body)
-    calls = Kernel | Branch | Repeat
+    calls = Operation | Branch | Repeat
     loops = [k for k in readers if not isinstance(program.statements[k], calls)]
     kernels = [k for k in readers if isinstance(program.statements[k], calls)]
     for k in kernels:
@@ -239,7 +238,7 @@ def _inline_producer(
             decisions.refused.append(f"{_name(producer)} into {_name(statement)}: {reason}")
 
 
-def _name(statement: Loop | Kernel) -> str:
+def _name(statement: Loop | Operation) -> str:
     return " + ".join(statement.origin) or str(writes(statement))
 
 
@@ -281,17 +280,23 @@ def _splice(load: Load, producer: Loop) -> Expr:
 
 
 def _compose_operands(
-    program: Program, view: Loop, kernel: Kernel | Branch | Repeat
-) -> Kernel | Branch | Repeat:
+    program: Program, view: Loop, reader: Operation | Branch | Repeat
+) -> Operation | Branch | Repeat:
     inputs = []
-    for k, operand in enumerate(kernel.inputs):
+    if isinstance(reader, Operation):
+        form = program.forms.form(reader)
+        layouts = [form.layout(name) for name in reader.operands]
+    else:
+        layouts = ["contiguous"] * len(reader.inputs)
+    for operand, layout in zip(reader.inputs, layouts, strict=True):
         if operand.buffer == view.output:
             composed = _strided(program, view, operand)
-            layout = kernel.spec.layout(k) if isinstance(kernel, Kernel) else "contiguous"
             if composed is not None and composed.fits(layout):
                 operand = composed
         inputs.append(operand)
-    return replace(kernel, inputs=tuple(inputs))
+    if isinstance(reader, Operation):
+        return reader.with_inputs(inputs)
+    return replace(reader, inputs=tuple(inputs))
 
 
 def _strided(program: Program, view: Loop, operand: Operand) -> Operand | None:
@@ -319,4 +324,4 @@ def _strided(program: Program, view: Loop, operand: Operand) -> Operand | None:
             return None
     if dim_reads((flat, *strides)) or not all(at_least(d, 0) for d in (flat, *strides)):
         return None
-    return Operand(load.buffer, operand.shape, flat, tuple(strides))
+    return Operand(load.buffer, operand.dtype, operand.shape, flat, tuple(strides))

@@ -30,11 +30,11 @@ from sofie_root.ir.dim import (
 )
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.types import Shape, TensorType
-from sofie_root.kernels import gemm
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import Builder, Tensor, reshape_index
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
-from sofie_root.program.program import Kernel, Loop, Program
+from sofie_root.program.operations.matmul import Linear
+from sofie_root.program.program import Loop, Program
 from sofie_root.program.uses import reads, reads_elements, writes
 
 from .epilogue import index_of, with_acc
@@ -72,8 +72,8 @@ class Term:
 def move_linear_maps(program: Program, decisions: Decisions) -> None:
     """Rewrites each product by constants whose operand only picks and adds rows of smaller tensors."""
     uses = _uses(program)
-    for kernel in [s for s in program.statements if isinstance(s, Kernel)]:
-        if kernel.spec.name == "gemm" and any(s is kernel for s in program.statements):
+    for kernel in [s for s in program.statements if isinstance(s, Linear)]:
+        if any(s is kernel for s in program.statements):
             reason = _move(program, kernel, uses)
             name = " + ".join(kernel.origin)
             if reason is None:
@@ -88,14 +88,11 @@ def _uses(program: Program) -> Counter[str]:
     return Counter(name for statement in program.statements for name in reads(statement))
 
 
-def _move(program: Program, kernel: Kernel, uses: Mapping[str, int]) -> str | None:
+def _move(program: Program, kernel: Linear, uses: Mapping[str, int]) -> str | None:
     """Why the map was not moved (empty: there is nothing to pick), or None where it was."""
-    operand, packed = kernel.inputs
+    operand, columns, out = kernel.x, kernel.n, kernel.outputs[0]
     buffer = program.buffers[operand.buffer]
-    weights = program.constants.get(packed.buffer)
-    columns = kernel.args[1]
-    out = kernel.outputs[0]
-    if weights is None or not isinstance(columns, int) or out is None:
+    if out is None:
         return ""
     if buffer.kind != "arena" or buffer.dtype is not DType.FLOAT or operand.offset != 0:
         return ""
@@ -108,7 +105,7 @@ def _move(program: Program, kernel: Kernel, uses: Mapping[str, int]) -> str | No
     writers = _writers(program, buffer.name)
     if not writers:
         return ""
-    matrix = gemm.unpack(weights, columns)
+    matrix = program.constants[kernel.w.buffer]
     rows = tuple(Symbol(f"{out}.r{axis}", d) for axis, d in enumerate(buffer.shape[:-1]))
     terms: list[Term] = []
     for writer in writers:
@@ -136,21 +133,20 @@ def _through_product(program: Program, writers: list[Loop], term: Term) -> tuple
     users = [s for s in program.statements if term.source in reads(s)]
     kernel = made[0] if len(made) == 1 else None
     same = (term, 0.0)
-    if not isinstance(kernel, Kernel) or kernel.spec.name != "gemm" or kernel.epilogue is not None:
+    if not isinstance(kernel, Linear) or kernel.fused is not None:
         return same
     only = users[0] if len(users) == 1 else None
     if not isinstance(only, Loop) or all(only.body != w.body for w in writers):
         return same
-    operand, packed = kernel.inputs
-    weights, width = program.constants.get(packed.buffer), kernel.args[1]
+    operand = kernel.x
     shape, inner = program.buffers[term.source].shape, program.buffers[operand.buffer]
-    if weights is None or not isinstance(width, int) or inner.dtype is not DType.FLOAT:
+    if inner.dtype is not DType.FLOAT:
         return same
     if operand.offset != 0 or not operand.fits("contiguous") or inner.shape != operand.shape:
         return same
     if term.axis != len(shape) - 1 or inner.shape[:-1] != shape[:-1]:
         return same
-    first = gemm.unpack(weights, width).astype(np.float64)
+    first = program.constants[kernel.w.buffer].astype(np.float64)
     both = (first @ term.weights.astype(np.float64)).astype(np.float32)
     work = typical(product(shape)) * first.shape[0]
     return replace(term, source=operand.buffer, axis=len(inner.shape) - 1, weights=both), work
@@ -279,7 +275,7 @@ def _merged(terms: list[Term]) -> list[Term]:
     return list(found.values())
 
 
-def _rewrite(program: Program, kernel: Kernel, rows: tuple[Symbol, ...], terms: list[Term]) -> None:
+def _rewrite(program: Program, kernel: Linear, rows: tuple[Symbol, ...], terms: list[Term]) -> None:
     """The products over the sources, and the loop that adds the picked rows, in the kernel's place."""
     out = kernel.outputs[0]
     assert out is not None
@@ -288,8 +284,7 @@ def _rewrite(program: Program, kernel: Kernel, rows: tuple[Symbol, ...], terms: 
     del program.statements[place:]
     builder = Builder(program)
     builder.origin, builder.names = kernel.origin, (out,)
-    shape, columns = program.buffers[out].shape, kernel.args[1]
-    assert isinstance(columns, int)
+    shape, columns = program.buffers[out].shape, kernel.n
     column = Symbol(f"{out}.n", columns)
     total: Expr | None = None
     products = _products(builder, terms, out)
@@ -304,11 +299,11 @@ def _rewrite(program: Program, kernel: Kernel, rows: tuple[Symbol, ...], terms: 
     axes = (*(v.extent or 1 for v in rows), columns)
     target = tuple(index_of(v) for v in (*rows, column))
     flat = reshape_index(target, axes, shape)
-    if kernel.epilogue is not None:
-        own = reshape_index(target, axes, (*kernel.inputs[0].shape[:-1], columns))
-        mapping: dict[Atom, Dim] = dict(zip(kernel.epilogue.vars, own, strict=True))
+    if kernel.fused is not None:
+        own = reshape_index(target, axes, (*kernel.x.shape[:-1], columns))
+        mapping: dict[Atom, Dim] = dict(zip(kernel.fused.vars, own, strict=True))
         result = total
-        total = with_acc(ex.substitute_dims(kernel.epilogue.body, mapping), result)
+        total = with_acc(ex.substitute_dims(kernel.fused.body, mapping), result)
     variables = tuple(v for v in (*rows, column) if v.extent != 1)
     total = ex.substitute_dims(total, {v: 0 for v in (*rows, column) if v.extent == 1})
     program.statements += after
@@ -358,7 +353,7 @@ def _products(builder: Builder, terms: list[Term], out: str) -> dict[int, tuple[
         weights = np.concatenate([t.weights for t in group], axis=1)
         constant = builder.program.constants.get(name)
         if constant is None:
-            z = gemm.gemm(builder, x, weights, f"{out}.weights")
+            z = builder.linear(x, weights, f"{out}.weights")
         else:
             product_of = np.moveaxis(constant, axis, -1) @ weights
             z = builder.constant(

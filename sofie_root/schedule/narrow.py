@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom
 from sofie_root.ir.dtype import DType
-from sofie_root.kernels import gemm
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import Builder, reshape_index
 from sofie_root.program.expr import Load
-from sofie_root.program.program import Buffer, Kernel, Loop, Program, Reduction, Statement
+from sofie_root.program.operations.matmul import Linear
+from sofie_root.program.program import Buffer, Loop, Program, Reduction, Statement
 
 from .epilogue import index_of, with_acc
 from .inline import Decisions
@@ -25,7 +25,7 @@ def sum_narrow_products(program: Program, decisions: Decisions) -> None:
     """Makes loops of products by a constant column; see the module's text."""
     statements: list[Statement] = []
     for statement in program.statements:
-        if isinstance(statement, Kernel) and statement.spec.name == "gemm":
+        if isinstance(statement, Linear):
             made = _as_sums(program, statement)
             if made:
                 decisions.fused.append(f"{' + '.join(statement.origin)} is a sum per row")
@@ -35,12 +35,11 @@ def sum_narrow_products(program: Program, decisions: Decisions) -> None:
     program.statements = statements
 
 
-def _as_sums(program: Program, kernel: Kernel) -> list[Loop]:
+def _as_sums(program: Program, kernel: Linear) -> list[Loop]:
     """The loop that adds up and, for an epilogue, one more; none where it stays a product."""
-    operand, packed = kernel.inputs
-    weights, out = program.constants.get(packed.buffer), kernel.outputs[0]
+    operand, out = kernel.x, kernel.outputs[0]
     buffer, length = program.buffers[operand.buffer], operand.shape[-1]
-    if weights is None or out is None or kernel.args[1] != 1 or buffer.dtype is not DType.FLOAT:
+    if out is None or kernel.n != 1 or buffer.dtype is not DType.FLOAT:
         return []
     if operand.offset != 0 or not operand.fits("contiguous"):
         return []
@@ -48,7 +47,9 @@ def _as_sums(program: Program, kernel: Kernel) -> list[Loop]:
         return []
     if not program.choice.specialised(length >= ROW):
         return []
-    column = Builder(program).constant(gemm.unpack(weights, 1)[:, 0], f"{packed.buffer}.column")
+    column = Builder(program).constant(
+        program.constants[kernel.w.buffer][:, 0], f"{kernel.w.buffer}.column"
+    )
     rows = tuple(Symbol(f"{out}.s{axis}", d) for axis, d in enumerate(operand.shape[:-1]))
     along = as_poly(Symbol(f"{out}.k", length)) if length != 1 else 0
     at: tuple[Dim, ...] = tuple(index_of(v) for v in rows)
@@ -58,15 +59,15 @@ def _as_sums(program: Program, kernel: Kernel) -> list[Loop]:
     over = single_atom(along)
     reduction = Reduction("sum", (over,)) if isinstance(over, Symbol) else None
     target = reshape_index((*at, 0), (*operand.shape[:-1], 1), program.buffers[out].shape)
-    if kernel.epilogue is None:
+    if kernel.fused is None:
         return [Loop(out, used, target, term, reduction, kernel.origin)]
     total = f"{out}.sum"
     while total in program.buffers:
         total += "'"
     program.buffers[total] = Buffer(total, DType.FLOAT, tuple(v.extent or 1 for v in used))
     own = tuple(as_poly(v) for v in used)
-    mapping: dict[Atom, Dim] = dict(zip(kernel.epilogue.vars, (*at, 0), strict=True))
-    body = ex.substitute_dims(kernel.epilogue.body, mapping)
+    mapping: dict[Atom, Dim] = dict(zip(kernel.fused.vars, (*at, 0), strict=True))
+    body = ex.substitute_dims(kernel.fused.body, mapping)
     body = with_acc(body, Load(DType.FLOAT, total, own))
     return [
         Loop(total, used, own, term, reduction, kernel.origin),

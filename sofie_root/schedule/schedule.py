@@ -13,14 +13,13 @@ from sofie_root.program.choice import Choice
 from sofie_root.program.expr import Load
 from sofie_root.program.lower import lower
 from sofie_root.program.nest import Nest, Step
+from sofie_root.program.operation import Operation
 from sofie_root.program.program import (
     Branch,
     Buffer,
-    Kernel,
     Loop,
     Program,
     Repeat,
-    Scratch,
 )
 from sofie_root.program.uses import reads, writes
 
@@ -135,14 +134,14 @@ def schedule(graph: Graph, target: Target, choice: Choice | None = None) -> Sche
     Returns:
         The schedule; printing it (``str``) gives the form shown in DESIGN.md.
     """
-    program = lower(graph, choice)
+    program = lower(graph, choice, target)
     decisions = Decisions()
     infinite = needs_infinity(program)
     for stage in target.stages:
         stage(program, decisions)
     steps = target.nest(program, decisions)
     symbols = graph.symbols()
-    scratch = _add_scratch(program, steps)
+    scratch = _add_scratch(target, program, steps)
     return Schedule(
         target,
         program,
@@ -181,17 +180,16 @@ def _copy(program: Program, public: str, source: Buffer) -> str:
     return name
 
 
-def _add_scratch(program: Program, steps: list[Step]) -> dict[int, list[str]]:
+def _add_scratch(target: Target, program: Program, steps: list[Step]) -> dict[int, list[str]]:
     names: dict[int, list[str]] = {}
     for k, step in enumerate(steps):
-        if isinstance(step, Kernel):
-            for arg in step.args:
-                if isinstance(arg, Scratch):
-                    name = f"workspace.{k}"
-                    while name in program.buffers:
-                        name += "'"
-                    program.buffers[name] = Buffer(name, arg.dtype, (arg.size,))
-                    names.setdefault(k, []).append(name)
+        if isinstance(step, Operation):
+            for size, dtype in target.workspaces(step):
+                name = f"workspace.{k}"
+                while name in program.buffers:
+                    name += "'"
+                program.buffers[name] = Buffer(name, dtype, (size,))
+                names.setdefault(k, []).append(name)
     return names
 
 
@@ -204,7 +202,7 @@ def _lifetimes(
         if isinstance(step, Nest):
             used = set().union(*(reads(loop) | {loop.output} for loop in step.loops()))
             used -= set(step.locals)
-        elif isinstance(step, Kernel):
+        elif isinstance(step, Operation):
             used = reads(step) | writes(step) | set(scratch.get(k, ()))
         else:
             used = reads(step) | writes(step)

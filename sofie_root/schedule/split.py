@@ -25,7 +25,8 @@ from sofie_root.ir.dim import (
 )
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
-from sofie_root.program.program import Kernel, Loop, Program
+from sofie_root.program.operation import Operation
+from sofie_root.program.program import Loop, Program
 from sofie_root.program.uses import reads, reads_elements, writes
 
 from .inline import Decisions
@@ -103,7 +104,7 @@ def _split_axis(program: Program, loop: Loop, v: Symbol, inner: Dim) -> None:
         if isinstance(s, Loop):
             if s.scatters or not all(_divides(d, s, inner) for d in _at_axis(s, name, axis)):
                 return
-        elif not isinstance(s, Kernel) or name in writes(s) | reads_elements(s):
+        elif not isinstance(s, Operation) or name in writes(s) | reads_elements(s):
             return
     outer = floordiv(buffer.shape[axis], inner)
     shape = (*buffer.shape[:axis], outer, inner, *buffer.shape[axis + 1 :])

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import ClassVar, Protocol
 
 from sofie_root.ir.dim import Dim
+from sofie_root.ir.dtype import DType
 from sofie_root.program.nest import Step
+from sofie_root.program.operation import Form, Operation
 from sofie_root.program.program import Check, Program
 from sofie_root.schedule.inline import Decisions
 from sofie_root.schedule.schedule import Schedule, Stage
@@ -46,6 +48,14 @@ class Target(ABC):
     name: ClassVar[str]
     stages: ClassVar[tuple[Stage, ...]]
     headers: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def form(self, operation: Operation) -> Form:
+        """In which form it takes an operation."""
+
+    @abstractmethod
+    def workspaces(self, operation: Operation) -> tuple[tuple[Dim, DType], ...]:
+        """Number of elements and their type of each workspace that an operation needs in the arena."""
 
     @abstractmethod
     def nest(self, program: Program, decisions: Decisions) -> list[Step]:

@@ -21,7 +21,8 @@ from sofie_root.ir import Graph
 from sofie_root.model import Model, load
 from sofie_root.program.interpret import evaluate, interpret
 from sofie_root.program.lower import lower
-from sofie_root.program.program import Kernel, Loop
+from sofie_root.program.operation import Operation
+from sofie_root.program.program import Loop
 
 from .cases import Case, Data, runtime_inputs
 from .outcome import Outcome, Use
@@ -168,8 +169,8 @@ def _source(case: Case) -> tuple[tuple[str, str], ...]:
 def _uses(graph: Graph) -> tuple[Use, ...]:
     forms: dict[str, set[str]] = {}
     for statement in lower(graph).statements:
-        if isinstance(statement, Kernel):
-            form = f"kernel {statement.spec.name}"
+        if isinstance(statement, Operation):
+            form = statement.title
             written = next((o for o in statement.outputs if o is not None), "")
         elif isinstance(statement, Loop):
             form = "view" if statement.is_view else "loop"

@@ -23,31 +23,31 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr
 from sofie_root.program.nest import For, Nest
-from sofie_root.program.program import (
-    Bind,
-    Check,
+from sofie_root.program.operation import Operation
+from sofie_root.program.program import Bind, Check, Kernel, Loop, Reduction
+from sofie_root.program.uses import dim_reads
+from sofie_root.schedule.schedule import Schedule
+from sofie_root.targets.cxx import text
+from sofie_root.targets.cxx.call import (
+    CppKernel,
     Extents,
     Functor,
     Fused,
     In,
-    Kernel,
-    Loop,
     Null,
     Out,
     Plain,
-    Reduction,
     Scratch,
     Spanned,
     Stride,
     Strides,
 )
-from sofie_root.program.uses import dim_reads
-from sofie_root.schedule.schedule import Schedule
-from sofie_root.targets.cxx import text
 from sofie_root.targets.cxx.literals import literal, number, plain
 from sofie_root.targets.cxx.names import Names, comment, string_literal
 from sofie_root.targets.cxx.text import INDENT, Scope
 
+from .as_call import as_call
+from .kernels import call
 from .loops import (
     VECTOR_KINDS,
     all_leaves,
@@ -96,8 +96,8 @@ class CpuPrinter:
         self._serial = {}
         if isinstance(step, Nest):
             return self._nest(step)
-        if isinstance(step, Kernel):
-            return self._kernel(k, step)
+        if isinstance(step, Operation):
+            return self._operation(k, step)
         if isinstance(step, Bind):
             value = text.expression(flatten_expr(step.value, self.schedule), self.scope())
             name = self.names.name(step.symbol, step.symbol.name)
@@ -329,26 +329,29 @@ class CpuPrinter:
         return lines, at
 
     # -- kernels -----------------------------------------------------------------------------------------
-    def _kernel(self, k: int, kernel: Kernel) -> list[str]:
-        self.headers.add(kernel.spec.header)
+    def _operation(self, k: int, operation: Operation) -> list[str]:
+        called = as_call(operation) if isinstance(operation, Kernel) else call(operation)
+        assert called is not None, operation
+        kernel, operands = called.kernel, operation.operands
+        self.headers.add(kernel.header)
         scope = self.scope()
         templates = []
-        if kernel.traits:
-            templates.append(self._trait(kernel.spec.name, kernel.traits))
-        templates += list(kernel.types)
+        if called.traits:
+            templates.append(self._trait(kernel.name, called.traits))
+        templates += list(called.types)
         arguments: list[str] = []
         scratch = iter(self.schedule.scratch.get(k, ()))
-        for arg in kernel.args:
+        for arg in called.args:
             if isinstance(arg, In):
-                operand = kernel.inputs[arg.i]
+                operand = operands[arg.operand]
                 arguments.append(text.pointer(self.pointers[operand.buffer], operand.offset, scope))
             elif isinstance(arg, Stride):
-                arguments.append(text.extent(kernel.inputs[arg.i].strides[arg.axis], scope))
+                arguments.append(text.extent(operands[arg.operand].strides[arg.axis], scope))
             elif isinstance(arg, Strides):
-                dims = ", ".join(_size(d, scope) for d in kernel.inputs[arg.i].strides)
+                dims = ", ".join(_size(d, scope) for d in operands[arg.operand].strides)
                 arguments.append(f"{{{dims}}}")
             elif isinstance(arg, Out):
-                out = kernel.outputs[arg.i]
+                out = operation.outputs[arg.k]
                 arguments.append("nullptr" if out is None else self.pointers[out])
             elif isinstance(arg, Extents):
                 dims = ", ".join(_size(d, scope) for d in arg.dims)
@@ -358,31 +361,29 @@ class CpuPrinter:
             elif isinstance(arg, Null):
                 arguments.append("nullptr")
             elif isinstance(arg, Fused):
-                arguments.append(self._epilogue(kernel))
+                arguments.append(self._epilogue(operation, kernel))
             elif isinstance(arg, Spanned):
-                arguments.append(self._span(kernel, arg, scope))
+                arguments.append(self._span(operation, arg, scope))
             elif isinstance(arg, Plain):
                 arguments.append(plain(arg.value))
-            elif isinstance(arg, Expr):
-                arguments.append(text.expression(flatten_expr(arg, self.schedule), scope))
             else:
                 arguments.append(text.extent(arg, scope))
         template = f"<{', '.join(templates)}>" if templates else ""
-        head = f"// {comment(', '.join(kernel.origin))}"
-        name = kernel.spec.name if kernel.spec.name[:2] == "::" else f"sofie::{kernel.spec.name}"
+        head = f"// {comment(', '.join(operation.origin))}"
+        name = kernel.name if kernel.name[:2] == "::" else f"sofie::{kernel.name}"
         return [head, *_wrapped(f"{name}{template}(", arguments)]
 
-    def _span(self, kernel: Kernel, arg: Spanned, scope: Scope) -> str:
+    def _span(self, operation: Operation, arg: Spanned, scope: Scope) -> str:
         """A span for a function of the user's, whose class keeps its name in standalone headers."""
         if arg.of is None:
             return "{}"
         if isinstance(arg.of, In):
-            operand = kernel.inputs[arg.of.i]
+            operand = operation.operands[arg.of.operand]
             buffer, shape, const = operand.buffer, operand.shape, "const "
             pointer = text.pointer(self.pointers[buffer], operand.offset, scope)
         else:
-            found = kernel.outputs[arg.of.i]
-            assert found is not None, kernel
+            found = operation.outputs[arg.of.k]
+            assert found is not None, operation
             buffer, const, pointer = found, "", self.pointers[found]
             shape = self.schedule.program.buffers[buffer].shape
         dtype = self.schedule.program.buffers[buffer].dtype
@@ -407,13 +408,13 @@ class CpuPrinter:
             self.traits[body] = self.structs.fresh(f"{name}_traits")
         return self.traits[body]
 
-    def _epilogue(self, kernel: Kernel) -> str:
-        groups = kernel.spec.epilogue
+    def _epilogue(self, operation: Operation, kernel: CppKernel) -> str:
+        groups = kernel.epilogue_axes
         assert groups is not None
         names = ["i"] if len(groups) == 2 else ["batch", "i"][: len(groups) - 1]
         tag = "j"
-        if kernel.epilogue is None:
-            if kernel.spec.named_epilogues:
+        if operation.epilogue is None:
+            if kernel.named_epilogues:
                 return "sofie::Identity{}"
             params = "".join(", std::size_t" for _ in names)
             return f"[](auto acc{params}, auto) SOFIE_INLINE {{ return acc; }}"
@@ -422,7 +423,7 @@ class CpuPrinter:
         mapping: dict[Atom, Dim] = {}
         lane = None
         for group, name in zip(groups, [*names, tag], strict=True):
-            members = [kernel.epilogue.vars[axis] for axis in group]
+            members = [operation.epilogue.vars[axis] for axis in group]
             if not members:
                 continue
             whole = Symbol(f"epilogue.{name}", product(v.extent or 1 for v in members))
@@ -436,10 +437,10 @@ class CpuPrinter:
             variables[whole] = f"static_cast<std::ptrdiff_t>({name})" if name != tag else f"{tag}.i"
             lane = whole
         assert lane is not None
-        body = flatten_expr(kernel.epilogue.body, self.schedule)
+        body = flatten_expr(operation.epilogue.body, self.schedule)
         body = ex.substitute_dims(body, mapping)
         inner = Scope(variables, self.pointers, frozenset(), (lane, tag))
-        if kernel.spec.named_epilogues and len(groups) == 2:
+        if kernel.named_epilogues and len(groups) == 2:
             named = text.named_epilogue(body, inner)
             if named is not None:
                 return named

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from sofie_root.ir.dim import Dim
+from sofie_root.ir.dtype import DType
 from sofie_root.program.nest import Step
-from sofie_root.program.program import Program
+from sofie_root.program.operation import Form, Operation
+from sofie_root.program.program import Kernel, Program
 from sofie_root.schedule.arithmetic import simplify_arithmetic, unroll_reductions
 from sofie_root.schedule.attention import fuse_attention
 from sofie_root.schedule.epilogue import fuse_epilogues
@@ -15,9 +18,14 @@ from sofie_root.schedule.place import write_in_place
 from sofie_root.schedule.schedule import Schedule, store_outputs
 from sofie_root.schedule.split import split_indices
 from sofie_root.targets.base import Printer, Target
+from sofie_root.targets.cxx.call import Call
 from sofie_root.targets.cxx.names import Names
 from sofie_root.targets.cxx.shared import Shared
 
+from .as_call import as_call
+from .choose import choose_forms
+from .kernels import call
+from .kernels.gemm import pack_weights
 from .nest import build
 from .order import order_loops
 from .printer import CpuPrinter
@@ -29,6 +37,7 @@ class Cpu(Target):
     name = "cpu"
     headers = frozenset(("session.hxx", "math.hxx"))
     stages = (
+        choose_forms,
         store_outputs,
         unroll_reductions,
         compose_views,
@@ -46,7 +55,23 @@ class Cpu(Target):
         fuse_attention,
         simplify_arithmetic,
         hoist_indices,
+        pack_weights,
     )
+
+    def form(self, operation: Operation) -> Form:
+        """That of its kernel; any, before one is chosen."""
+        called = self.call(operation)
+        return Form(layout_of_others="strided") if called is None else called.kernel
+
+    def call(self, operation: Operation) -> Call | None:
+        """How it is called; None for an operation that no form was chosen for yet."""
+        return as_call(operation) if isinstance(operation, Kernel) else call(operation)
+
+    def workspaces(self, operation: Operation) -> tuple[tuple[Dim, DType], ...]:
+        """Those of its kernel."""
+        called = self.call(operation)
+        assert called is not None, operation
+        return tuple((s.size, s.dtype) for s in called.workspaces)
 
     def nest(self, program: Program, decisions: Decisions) -> list[Step]:
         """Loops joined where they share indices, with temporaries in registers and on the stack."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sofie_root.ir.dim import Symbol, product, single_atom
-from sofie_root.program.program import Branch, Buffer, Fetch, Operand, Repeat
+from sofie_root.program.operation import Operand
+from sofie_root.program.program import Branch, Buffer, Fetch, Repeat
 from sofie_root.schedule.schedule import Schedule
 
 from . import text

@@ -25,7 +25,8 @@ from sofie_root.ir.dim import (
 )
 from sofie_root.program.expr import Cell, dims_of
 from sofie_root.program.nest import Nest, Step
-from sofie_root.program.program import Bind, Check, Extents, Kernel, Program
+from sofie_root.program.operation import Operation
+from sofie_root.program.program import Bind, Check, Program
 
 Magnitude = Mapping[tuple[Symbol, ...], int]
 """A bound of an expression: the sum of these products of sizes, each at least 1, times these numbers."""
@@ -95,12 +96,9 @@ def _totals(program: Program, steps: Sequence[Step]) -> Iterator[Dim]:
             for loop in step.loops():
                 over = loop.vars + (loop.reduction.vars if loop.reduction else ())
                 yield product(v.extent or 0 for v in over)
-        elif isinstance(step, Kernel):
+        elif isinstance(step, Operation):
             for operand in step.inputs:
                 yield product(operand.shape)
-            for arg in step.args:
-                if isinstance(arg, Extents):
-                    yield product(arg.dims)
         elif isinstance(step, Bind):
             yield from dims_of(step.value)
         elif isinstance(step, Check):
@@ -117,7 +115,7 @@ def _axes(program: Program, steps: Sequence[Step]) -> Iterator[tuple[Dim, str]]:
                 over = loop.vars + (loop.reduction.vars if loop.reduction else ())
                 for v in over:
                     yield v.extent or 0, f"a size in {', '.join(step.origin)}"
-        elif isinstance(step, Kernel):
+        elif isinstance(step, Operation):
             for operand in step.inputs:
                 for d in operand.shape:
                     yield d, f"a size in {', '.join(step.origin)}"

@@ -1,0 +1,1 @@
+"""The operations that models are made of, one family in each module."""
