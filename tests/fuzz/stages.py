@@ -38,7 +38,7 @@ def programs(job: Job) -> Iterator[tuple[str, Program]]:
     graph = from_proto(job.model, name="model")
     with job.mode.chosen():
         choice = default_choice(job.mode.exact)
-    program = lower(optimise(graph)[0], choice)
+    program = lower(optimise(graph)[0], choice, CPU)
     verify(program)
     yield "lower", program
     for stage in CPU.stages:
