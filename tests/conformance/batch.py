@@ -16,7 +16,7 @@ from onnx.backend.test.runner import Runner
 
 from sofie_root.errors import SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.frontends.onnx_node import normal_domain
+from sofie_root.frontends.onnx.node import normal_domain
 from sofie_root.ir import Graph
 from sofie_root.model import Model, load
 from sofie_root.program.interpret import evaluate, interpret

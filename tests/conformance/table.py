@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from sofie_root.errors import SofieError
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.frontends.onnx_node import newest_schema, normal_domain
+from sofie_root.frontends.onnx.node import newest_schema, normal_domain
 from sofie_root.ir import OPERATORS, DType
 
 from .cases import Case

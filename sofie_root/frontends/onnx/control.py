@@ -12,11 +12,11 @@ from sofie_root.errors import ModelError
 from sofie_root.ir import DType, Graph, Node, Refuse, TensorType, infer_node, symbol
 from sofie_root.ops.control import If, Loop, Scan, is_state_symbol, state_symbol
 
-from .onnx_node import RawNode
+from .node import RawNode
 
 if TYPE_CHECKING:
-    from .onnx_importer import Importer
-    from .onnx_scope import Scope
+    from .importer import Importer
+    from .scope import Scope
 
 MAX_UNROLLED = 64
 """A loop whose states change their rank is written out up to this many iterations."""

@@ -33,9 +33,9 @@ from sofie_root.ir.graph import MALFORMED
 from sofie_root.ir.types import MAX_KNOWN_VALUES
 from sofie_root.passes.fold import UNCOMPUTABLE, evaluate_node, known_array
 
-from .onnx_control import import_control
-from .onnx_ml import ml_function
-from .onnx_node import (
+from .control import import_control
+from .ml import ml_function
+from .node import (
     NEWEST_OPSET,
     RawNode,
     attribute_value,
@@ -46,10 +46,10 @@ from .onnx_node import (
     normal_domain,
     schema_function,
 )
-from .onnx_order import first_output, initializers, topological
-from .onnx_scope import FunctionKey, Names, Scope
-from .onnx_tensors import Array, TensorReader, type_name
-from .onnx_upgrade import can_translate, unknown_operator, upgrade
+from .order import first_output, initializers, topological
+from .scope import FunctionKey, Names, Scope
+from .tensors import Array, TensorReader, type_name
+from .upgrade import can_translate, unknown_operator, upgrade
 
 MAX_CALLS = 64
 """Functions that call functions can grow without bound; this is where that ends."""
@@ -560,7 +560,7 @@ class Importer:
 
 @dataclass(frozen=True, slots=True)
 class _Emitter:
-    """What the upgrade may do to the graph; see :class:`~.onnx_upgrade.Emitter`."""
+    """What the upgrade may do to the graph; see :class:`~.upgrade.Emitter`."""
 
     importer: Importer
     scope: Scope

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from sofie_root.errors import ModelError
 from sofie_root.ir import OPERATORS, Refuse, TensorType
 
-from .onnx_ml import FUNCTIONS as ML_FUNCTIONS
-from .onnx_node import RawNode, newest_schema, schema_of
+from .ml import FUNCTIONS as ML_FUNCTIONS
+from .node import RawNode, newest_schema, schema_of
 
 OLDEST_OPSET = 7
 """Nodes of older models are accepted where they mean the same, or where an adapter knows better."""

@@ -15,8 +15,8 @@ from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 from sofie_root.errors import ModelError
 from sofie_root.ir import DType, Refuse, TensorType
 
-from .onnx_node import NEWEST_OPSET, RawNode, default_of, newest_schema
-from .onnx_trees import TreeArrays, ensemble, trees_of_nodes
+from .node import NEWEST_OPSET, RawNode, default_of, newest_schema
+from .trees import TreeArrays, ensemble, trees_of_nodes
 
 Array = npt.NDArray[Any]
 Types = Sequence[TensorType | None]

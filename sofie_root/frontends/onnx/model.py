@@ -1,4 +1,4 @@
-"""ONNX files to the IR."""
+"""Whole ONNX models: the file, its opsets, inputs and functions, around the import of the nodes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sofie_root.errors import BudgetError, InputError, ModelError
 from sofie_root.ir import Dim, DType, Graph, Refuse, TensorType, symbol
 from sofie_root.ir.op import is_runtime_symbol
 
-from .onnx_importer import Importer
-from .onnx_node import NEWEST_OPSET, normal_domain
-from .onnx_order import initializers
-from .onnx_scope import FunctionKey, Scope
-from .onnx_tensors import TensorReader, type_name
+from .importer import Importer
+from .node import NEWEST_OPSET, normal_domain
+from .order import initializers
+from .scope import FunctionKey, Scope
+from .tensors import TensorReader, type_name
 
 LARGEST = 1 << 31
 """Bytes of a file: Protocol Buffers cannot be larger."""

@@ -1,0 +1,5 @@
+"""ONNX files to the IR."""
+
+from .model import from_proto, parse
+
+__all__ = ["from_proto", "parse"]
