@@ -20,6 +20,7 @@ from .accuracy import constant_outputs, evaluate_exactly
 from .budget import stage
 from .check_report import CheckReport, Difference, OutputCheck, compare
 from .errors import InputError, SofieError
+from .frontends import frontend_of
 from .ir import DType, TensorType
 from .ops.custom import without_reference
 from .program.interpret import evaluate
@@ -56,7 +57,7 @@ class _Reference:
 def check(
     model: Model,
     *,
-    reference: str = "onnxruntime",
+    reference: str = "auto",
     samples: int = 3,
     seed: int = 0,
     jit: Literal["auto", "cling", "compiler"] = "auto",
@@ -85,7 +86,8 @@ def check(
         model: what to check.
         reference: ``"onnxruntime"`` runs the ONNX file that the model came from; ``"interpreter"``
             evaluates our own IR with NumPy, before any pass; it is also what a model without an
-            ONNX file, or with operators that ONNX Runtime does not know, is compared with.
+            ONNX file, or with operators that ONNX Runtime does not know, is compared with. ``"auto"``
+            is what the model's frontend names (see :class:`~sofie_root.frontends.Frontend`).
         samples: how many input sets are drawn.
         seed: of the random numbers.
         jit: how the model is compiled, see :meth:`Model.session`.
@@ -340,13 +342,17 @@ def _stored(source: Arrays | None, stored: Mapping[str, Array]) -> _Reference:
 
 
 def _reference(model: Model, name: str) -> _Reference:
-    if name not in ("onnxruntime", "interpreter"):
-        raise SofieError(f"unknown reference {name!r}; use 'onnxruntime' or 'interpreter'")
+    """What to compare with; our own interpreter where the model's format has nothing else."""
+    frontend = None if model.path is None else frontend_of(model.path)
+    theirs = None if frontend is None else frontend.reference
     if name == "interpreter":
         return _interpreter(model)
-    if model.path is None or model.path.suffix != ".onnx":
+    if name not in REFERENCES and name != "auto":
+        listed = ", ".join(repr(n) for n in (*REFERENCES, "interpreter"))
+        raise SofieError(f"unknown reference {name!r}; use {listed} or 'auto'")
+    if theirs is None or name not in (theirs, "auto"):
         return _interpreter(model, "The model was not loaded from an ONNX file")
-    return _onnxruntime(model)
+    return REFERENCES[theirs](model)
 
 
 def _interpreter(model: Model, why: str | None = None) -> _Reference:
@@ -410,6 +416,10 @@ def _onnxruntime(model: Model) -> _Reference:
 
     # Whatever it raises for an input that it does not take; there is no common base either.
     return _Reference(f"ONNX Runtime {onnxruntime.__version__}", run, (Exception,))
+
+
+REFERENCES: dict[str, Callable[[Model], _Reference]] = {"onnxruntime": _onnxruntime}
+"""The frameworks that can run a model's own file, by the name that a frontend gives."""
 
 
 __all__ = ["Arrays", "CheckReport", "Difference", "OutputCheck", "check", "compare", "read_arrays"]

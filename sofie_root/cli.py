@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import config
 from .errors import SofieError, UnsupportedError
+from .frontends import readable
 
 if TYPE_CHECKING:
     from .model import InspectReport, Model
@@ -163,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     show = "show the traceback of an error"
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=show)
     dims = _Parser(add_help=False)
-    dims.add_argument("model", metavar="MODEL", help="an .onnx or .root file")
+    dims.add_argument("model", metavar="MODEL", help=f"a file: {readable()}")
     dims.add_argument(
         "--dim",
         "--dims",
@@ -242,7 +243,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--seed", type=int, default=0, help="of the random inputs (default: 0)")
     check.add_argument("--tolerance", type=float, default=1e-4, help="of max|a-b|/max|a| (1e-4)")
     check.add_argument("--jit", choices=("auto", "cling", "compiler"), default="auto")
-    check.add_argument("--reference", choices=("onnxruntime", "interpreter"), default="onnxruntime")
+    check.add_argument(
+        "--reference", choices=("auto", "onnxruntime", "interpreter"), default="auto"
+    )
     check.add_argument(
         "--inputs",
         metavar="FILE.npz",

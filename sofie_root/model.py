@@ -14,10 +14,8 @@ import numpy.typing as npt
 
 from .budget import Budget, stage
 from .config import VERSION
-from .errors import ModelError
-from .ir import Dim, Equality, Graph, Symbol, TensorType, infer_types
-from .ir.dim import Atom, Broadcast, single_atom, substitute
-from .ir.graph import constant_type, substitute_symbols
+from .frontends import frontend_of
+from .ir import Graph, TensorType
 from .ops.custom import without_reference
 from .passes.pipeline import PassReport, optimise
 from .program.choice import Choice, default_choice
@@ -267,7 +265,7 @@ class Model:
 
     def check(
         self,
-        reference: str = "onnxruntime",
+        reference: str = "auto",
         samples: int = 3,
         seed: int = 0,
         *,
@@ -281,7 +279,8 @@ class Model:
         """Runs inputs through the compiled model, and compares with a reference or stored results.
 
         Args:
-            reference: ``"onnxruntime"``, or ``"interpreter"`` for our own NumPy evaluation.
+            reference: ``"auto"`` is what the format of the model's file is compared with: ONNX Runtime
+                for ONNX. ``"onnxruntime"`` asks for it, ``"interpreter"`` for our own NumPy evaluation.
             samples: how many random input sets.
             seed: of the random numbers.
             dims: sizes of symbolic dims of the random inputs; those not given are random.
@@ -353,64 +352,18 @@ def load(
     """Reads a model.
 
     Args:
-        path: an ``.onnx`` file, or a ``.root`` file that ``Model.save`` wrote.
+        path: an ``.onnx`` file, or a ``.root`` file that ``Model.save`` wrote; see
+            :data:`sofie_root.frontends.FRONTENDS`.
         dims: sizes for symbolic dims, ``{"N": 1}``; the others stay symbolic.
         budget: work and memory that reading the model, optimising it and each run of the interpreter
             may take; if not given, that of ``$SOFIE_ROOT_BUDGET`` or the default one.
 
     Raises:
-        ModelError: the file is damaged or not valid.
+        ModelError: the file is damaged or not valid, or of a format that cannot be read.
         UnsupportedError: names every node that cannot be translated.
         BudgetError: reading it takes more than the budget.
     """
     file, budget = Path(path), budget or Budget.default()
-    if file.suffix == ".root":
-        from .storage import root_file
-
-        with stage(budget):
-            graph = root_file.load(file)
-            if dims:
-                graph = fix_dims(graph, dims)
-        return Model(graph, file, budget)
-    if file.suffix != ".onnx":
-        raise ModelError(
-            f"files of type {file.suffix or '(none)'} cannot be read; give an .onnx or .root file",
-            file=str(file),
-        )
-    from .frontends.onnx import parse
-
+    frontend = frontend_of(file)
     with stage(budget):
-        return Model(parse(file, dims), file, budget)
-
-
-def fix_dims(graph: Graph, dims: Mapping[str, int]) -> Graph:
-    """The graph with size symbols replaced by numbers.
-
-    Raises:
-        ModelError: a name is not a symbol of the graph, a size is negative, or sizes contradict what
-            the graph demands of them.
-    """
-    known = {s.name for s in graph.symbols()}
-    for name, size in dims.items():
-        if name not in known:
-            listed = ", ".join(sorted(known)) or "none"
-            raise ModelError(f"has no symbolic dim {name!r}; its symbols are: {listed}")
-        if size < 0:
-            raise ModelError(f"dim {name!r} cannot be {size}")
-    fixed = graph.copy()
-    types = {n: graph.types[n] for n in graph.inputs}
-    fixed.types = dict(zip(types, substitute_symbols(types.values(), dict(dims)), strict=True))
-    fixed.types |= {n: constant_type(a) for n, a in graph.constants.items()}
-    infer_types(fixed)
-    sizes: dict[Atom, Dim] = {Symbol(name): size for name, size in dims.items()}
-    for e in graph.equalities:  # a node that demanded one may be gone
-        a, b = substitute(e.a, sizes), substitute(e.b, sizes)
-        if isinstance(a, int) and isinstance(b, int) and a != b:
-            raise ModelError(f"{e.why}: {e.a} is {a} and {e.b} is {b}, they must be equal")
-        joined = single_atom(a)
-        if isinstance(joined, Broadcast):  # a known size is what the other one broadcasts to
-            b = next((d for d in joined.dims() if isinstance(d, int)), b)
-        holds = a == b and not isinstance(joined, Broadcast)
-        if not holds and not any({a, b} == {o.a, o.b} for o in fixed.equalities):
-            fixed.equalities.append(Equality(a, b, e.why))
-    return fixed
+        return Model(frontend.read(file, dims or {}), file, budget)
