@@ -18,7 +18,7 @@ def include_dir() -> Path:
     Raises:
         ToolchainError: the installation is broken.
     """
-    return _part("include", "sofie/simd.hxx")
+    return _part("include", "sofie/SofieFunctor.hxx")
 
 
 def cmake_dir() -> Path:

@@ -83,7 +83,7 @@ class Guarded:
         compiler: str = "g++",
     ) -> None:
         self.models, self.folder = list(models), folder
-        lines = [f"#define SOFIE_GUARD_PAGES {side}", "#include <sofie/guarded.hxx>"]
+        lines = [f"#define SOFIE_GUARD_PAGES {side}", "#include <sofie/core/guarded.hxx>"]
         for k, model in enumerate(self.models):
             header = generate(
                 apart(model.schedule),

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <sofie/guarded.hxx>
-#include <sofie/runtime.hxx>
+#include <sofie/core/guarded.hxx>
+#include <sofie/core/runtime.hxx>
 #include <string>
 #include <vector>
 

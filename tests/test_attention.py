@@ -325,7 +325,7 @@ def test_another_axis_is_no_attention() -> None:
 
 
 BOUNDS = """
-#include <sofie/attention.hxx>
+#include <sofie/cpu/attention.hxx>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>

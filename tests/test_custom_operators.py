@@ -441,10 +441,10 @@ def test_header_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_standalone_with_other_headers_of_ours(tmp_path: Path, header: Path) -> None:
-    header.write_text("#include <sofie/math.hxx>\n" + HEADER)
+    header.write_text("#include <sofie/cpu/math.hxx>\n" + HEADER)
     register_scale(header)
     loaded = sofie_root.load(scale_model(tmp_path / "m.onnx"))
-    with pytest.raises(SofieError, match=r"mine\.hxx.*<sofie/math\.hxx>.*standalone=False"):
+    with pytest.raises(SofieError, match=r"mine\.hxx.*<sofie/cpu/math\.hxx>.*standalone=False"):
         loaded.header()
     assert "mine.hxx" in loaded.header(standalone=False).text
 

@@ -255,7 +255,7 @@ def test_a_header_is_compiled_once(
 def test_an_included_header_is_part_of_the_key() -> None:
     digests = {
         interpreter._digest(text)
-        for text in ("", "#include <sofie/math.hxx>", "#include <sofie/simd.hxx>")
+        for text in ("", "#include <sofie/cpu/math.hxx>", "#include <sofie/cpu/simd.hxx>")
     }
     assert len(digests) == 3
 

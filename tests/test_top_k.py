@@ -8,7 +8,7 @@ import pytest
 from cpp_program import compile_program, run_program
 
 PROGRAM = """
-#include <sofie/sort.hxx>
+#include <sofie/cpu/top_k.hxx>
 
 #include <cstdio>
 #include <numeric>

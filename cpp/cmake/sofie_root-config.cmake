@@ -8,7 +8,7 @@
 cmake_minimum_required(VERSION 3.11)
 
 get_filename_component(sofie_root_INCLUDE_DIR "${CMAKE_CURRENT_LIST_DIR}/../include" ABSOLUTE)
-if(NOT EXISTS "${sofie_root_INCLUDE_DIR}/sofie/simd.hxx")
+if(NOT EXISTS "${sofie_root_INCLUDE_DIR}/sofie/SofieFunctor.hxx")
   set(sofie_root_FOUND FALSE)
   set(sofie_root_NOT_FOUND_MESSAGE
       "no headers in ${sofie_root_INCLUDE_DIR}/sofie; install sofie_root again")

@@ -1,7 +1,7 @@
 // Times of single convolutions with bias and ReLU: shapes of ResNet18 and of the SOFIE paper's benchmarks.
-#include <sofie/conv.hxx>
-#include <sofie/conv_transpose.hxx>
-#include <sofie/pool.hxx>
+#include <sofie/cpu/conv.hxx>
+#include <sofie/cpu/conv_transpose.hxx>
+#include <sofie/cpu/pool.hxx>
 
 #include "bench.hpp"
 

@@ -1,7 +1,7 @@
 // conv_channels_last, conv_depthwise and the pools with the channels last against direct loops in double.
-#include <sofie/conv_channels_last.hxx>
-#include <sofie/conv_depthwise.hxx>
-#include <sofie/pool.hxx>
+#include <sofie/cpu/conv_channels_last.hxx>
+#include <sofie/cpu/conv_depthwise.hxx>
+#include <sofie/cpu/pool.hxx>
 
 #include "check.hpp"
 

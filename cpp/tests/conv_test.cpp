@@ -1,7 +1,7 @@
 // conv and conv_transpose against direct loops in double.
 #include <cstdint>
-#include <sofie/conv.hxx>
-#include <sofie/conv_transpose.hxx>
+#include <sofie/cpu/conv.hxx>
+#include <sofie/cpu/conv_transpose.hxx>
 
 #include "check.hpp"
 

@@ -1,6 +1,6 @@
 // Times of chains of dense layers, 10 x (50 -> 50 + ReLU) and 5 x (200 -> 200 + ReLU), per inference in
 // microseconds: the median of many repetitions.
-#include <sofie/gemm.hxx>
+#include <sofie/cpu/gemm.hxx>
 
 #include "bench.hpp"
 

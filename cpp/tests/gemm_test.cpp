@@ -2,8 +2,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <sofie/gemm.hxx>
-#include <sofie/matmul.hxx>
+#include <sofie/cpu/gemm.hxx>
+#include <sofie/cpu/matmul.hxx>
 
 #include "check.hpp"
 

@@ -2,8 +2,8 @@
 // axes.
 #include <cstdint>
 #include <limits>
-#include <sofie/integer.hxx>
-#include <sofie/integer_conv.hxx>
+#include <sofie/core/integer.hxx>
+#include <sofie/cpu/integer_conv.hxx>
 
 #include "check.hpp"
 

@@ -1,7 +1,7 @@
 // integer_gemm against a triple loop: all signs, zero points, odd sizes, the largest sums.
 #include <cstdint>
-#include <sofie/integer.hxx>
-#include <sofie/integer_gemm.hxx>
+#include <sofie/core/integer.hxx>
+#include <sofie/cpu/integer_gemm.hxx>
 
 #include "check.hpp"
 

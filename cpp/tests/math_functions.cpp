@@ -1,7 +1,7 @@
 // See math_functions.hpp.
 #include "math_functions.hpp"
 
-#include <sofie/math.hxx>
+#include <sofie/cpu/math.hxx>
 
 namespace {
 #define SOFIE_FUNCTION(name)                   \

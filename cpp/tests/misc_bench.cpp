@@ -1,8 +1,8 @@
 // Times of recurrent cells, batched products and elementary functions.
-#include <sofie/gemm.hxx>
-#include <sofie/math.hxx>
-#include <sofie/matmul.hxx>
-#include <sofie/recurrent.hxx>
+#include <sofie/cpu/gemm.hxx>
+#include <sofie/cpu/math.hxx>
+#include <sofie/cpu/matmul.hxx>
+#include <sofie/cpu/recurrent.hxx>
 
 #include "bench.hpp"
 

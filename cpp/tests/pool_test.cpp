@@ -1,7 +1,7 @@
 // Pooling against direct loops.
 #include <cstdint>
 #include <limits>
-#include <sofie/pool.hxx>
+#include <sofie/cpu/pool.hxx>
 
 #include "check.hpp"
 

@@ -1,6 +1,6 @@
 // RNN, GRU and LSTM against the formulas of the ONNX specification, in double.
 #include <cstdint>
-#include <sofie/recurrent.hxx>
+#include <sofie/cpu/recurrent.hxx>
 
 #include "check.hpp"
 

@@ -1,8 +1,8 @@
 // Loads, stores, loops, reductions and the helpers on masks and scalars.
 #include <cstdint>
 #include <limits>
-#include <sofie/integer.hxx>
-#include <sofie/math.hxx>
+#include <sofie/core/integer.hxx>
+#include <sofie/cpu/math.hxx>
 
 #include "check.hpp"
 

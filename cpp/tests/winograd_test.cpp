@@ -1,5 +1,5 @@
 // winograd against direct loops in double.
-#include <sofie/winograd.hxx>
+#include <sofie/cpu/winograd.hxx>
 
 #include "check.hpp"
 

@@ -1,4 +1,4 @@
-"""The bytes of a tensor under another type (``bits.hxx``)."""
+"""The bytes of a tensor under another type (``core/bits.hxx``)."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Callable[[Dim], int
     return [np.ascontiguousarray(inputs[0]).reshape(-1).view(dtype.numpy)]
 
 
-BIT_CAST = KernelSpec("bit_cast", "bits.hxx", _reference)
+BIT_CAST = KernelSpec("bit_cast", "core/bits.hxx", _reference)

@@ -1,4 +1,4 @@
-"""Convolution and transposed convolution (``conv.hxx``, ``conv_transpose.hxx``)."""
+"""Convolution and transposed convolution (``cpu/conv.hxx``, ``cpu/conv_transpose.hxx``)."""
 
 from __future__ import annotations
 
@@ -153,14 +153,14 @@ def _transpose_workspace(dtype: DType, traits: Traits, out: Shape) -> Dim:
 @lru_cache
 def _conv(rank: int) -> KernelSpec:
     groups = ((0,), (1,), tuple(range(2, rank)))
-    return KernelSpec("conv", "conv.hxx", _conv_reference, epilogue=groups)
+    return KernelSpec("conv", "cpu/conv.hxx", _conv_reference, epilogue=groups)
 
 
 @lru_cache
 def _conv_transpose(rank: int) -> KernelSpec:
     groups = ((0,), (1,), tuple(range(2, rank)))
     return KernelSpec(
-        "conv_transpose", "conv_transpose.hxx", _conv_transpose_reference, epilogue=groups
+        "conv_transpose", "cpu/conv_transpose.hxx", _conv_transpose_reference, epilogue=groups
     )
 
 

@@ -1,4 +1,4 @@
-"""Convolution with the channels last (``conv_channels_last.hxx``, ``conv_depthwise.hxx``)."""
+"""Convolution with the channels last (``cpu/conv_channels_last.hxx``, ``cpu/conv_depthwise.hxx``)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def as_matrix(w: Array) -> Array:
 def _spec(rank: int, padded: bool) -> KernelSpec:
     return KernelSpec(
         "conv_channels_last",
-        "conv_channels_last.hxx",
+        "cpu/conv_channels_last.hxx",
         _reference,
         layouts=("strided" if padded else "contiguous", "contiguous"),
         epilogue=(tuple(range(rank - 1)), (rank - 1,)),
@@ -102,7 +102,7 @@ def _spec(rank: int, padded: bool) -> KernelSpec:
 def _depthwise(rank: int) -> KernelSpec:
     return KernelSpec(
         "conv_depthwise",
-        "conv_depthwise.hxx",
+        "cpu/conv_depthwise.hxx",
         _depthwise_reference,
         epilogue=(tuple(range(rank - 1)), (rank - 1,)),
     )

@@ -1,4 +1,4 @@
-"""Regions of interest and overlapping boxes (``detection.hxx``)."""
+"""Regions of interest and overlapping boxes (``core/detection.hxx``)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _roi_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> lis
     return [out.astype(x.dtype)]
 
 
-ROI_ALIGN = KernelSpec("roi_align", "detection.hxx", _roi_reference)
+ROI_ALIGN = KernelSpec("roi_align", "core/detection.hxx", _roi_reference)
 
 
 def non_max_suppression(
@@ -176,4 +176,6 @@ def _suppression_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve
     return [np.asarray(len(chosen), np.int64), rows]
 
 
-NON_MAX_SUPPRESSION = KernelSpec("non_max_suppression", "detection.hxx", _suppression_reference)
+NON_MAX_SUPPRESSION = KernelSpec(
+    "non_max_suppression", "core/detection.hxx", _suppression_reference
+)

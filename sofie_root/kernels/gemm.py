@@ -1,4 +1,4 @@
-"""Matrix products by a packed constant (``gemm.hxx``)."""
+"""Matrix products by a packed constant (``cpu/gemm.hxx``)."""
 
 from __future__ import annotations
 

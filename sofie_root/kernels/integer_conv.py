@@ -1,4 +1,4 @@
-"""Convolution of 8-bit integers with constant weights (``integer_conv.hxx``)."""
+"""Convolution of 8-bit integers with constant weights (``cpu/integer_conv.hxx``)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _workspace(traits: Traits, out: Shape) -> Dim:
 def _conv(rank: int) -> KernelSpec:
     groups = ((0,), (1,), tuple(range(2, rank)))
     return KernelSpec(
-        "integer_conv", "integer_conv.hxx", _reference, epilogue=groups, converts=True
+        "integer_conv", "cpu/integer_conv.hxx", _reference, epilogue=groups, converts=True
     )
 
 

@@ -1,4 +1,4 @@
-"""Products of 8-bit integer matrices by a packed constant (``integer_gemm.hxx``)."""
+"""Products of 8-bit integer matrices by a packed constant (``cpu/integer_gemm.hxx``)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def gemm(b: Builder, x: Tensor, x_zero: Tensor, w: Array, w_zero: Array, name: s
 def _gemm(row_axes: int) -> KernelSpec:
     return KernelSpec(
         "integer_gemm",
-        "integer_gemm.hxx",
+        "cpu/integer_gemm.hxx",
         _gemm_reference,
         layouts=("rows" if row_axes == 1 else "contiguous", "contiguous"),
         epilogue=(tuple(range(row_axes)), (row_axes,)),

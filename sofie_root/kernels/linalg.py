@@ -1,4 +1,4 @@
-"""Determinants (``linalg.hxx``)."""
+"""Determinants (``core/linalg.hxx``)."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Callable[[Dim], int
     return [np.linalg.det(inputs[0].astype(np.float64)).astype(inputs[0].dtype)]
 
 
-DETERMINANT = KernelSpec("determinant", "linalg.hxx", _reference)
+DETERMINANT = KernelSpec("determinant", "core/linalg.hxx", _reference)

@@ -1,4 +1,4 @@
-"""Pooling over sliding windows (``pool.hxx``)."""
+"""Pooling over sliding windows (``cpu/pool.hxx``)."""
 
 from __future__ import annotations
 
@@ -150,9 +150,9 @@ def _lp_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list
     return [(total ** (1 / p)).astype(inputs[0].dtype)]
 
 
-MAX_POOL = KernelSpec("max_pool", "pool.hxx", _max_reference)
-AVERAGE_POOL = KernelSpec("average_pool", "pool.hxx", _average_reference)
-LP_POOL = KernelSpec("lp_pool", "pool.hxx", _lp_reference)
+MAX_POOL = KernelSpec("max_pool", "cpu/pool.hxx", _max_reference)
+AVERAGE_POOL = KernelSpec("average_pool", "cpu/pool.hxx", _average_reference)
+LP_POOL = KernelSpec("lp_pool", "cpu/pool.hxx", _lp_reference)
 
 
 def _channels_last(
@@ -168,8 +168,8 @@ def _channels_last(
 
 
 MAX_POOL_CHANNELS_LAST = KernelSpec(
-    "max_pool_channels_last", "pool.hxx", _channels_last(_max_reference)
+    "max_pool_channels_last", "cpu/pool.hxx", _channels_last(_max_reference)
 )
 AVERAGE_POOL_CHANNELS_LAST = KernelSpec(
-    "average_pool_channels_last", "pool.hxx", _channels_last(_average_reference)
+    "average_pool_channels_last", "cpu/pool.hxx", _channels_last(_average_reference)
 )

@@ -1,4 +1,4 @@
-"""One direction of a recurrent network: RNN, GRU and LSTM cells (``recurrent.hxx``)."""
+"""One direction of a recurrent network: RNN, GRU and LSTM cells (``cpu/recurrent.hxx``)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ACTIVATIONS: dict[str, tuple[tuple[float, ...], Callable[..., Any]]] = {
 }
 """Activations by ONNX name: defaults of alpha and beta (those that it has), and the function.
 
-The C++ functors of ``recurrent.hxx`` have the same names and take the same numbers.
+The C++ functors of ``cpu/recurrent.hxx`` have the same names and take the same numbers.
 """
 
 
@@ -337,6 +337,6 @@ def _lstm_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> li
 
 
 _LAYOUTS = ("rows", "contiguous")
-RNN = KernelSpec("rnn_direction", "recurrent.hxx", _rnn_reference, _LAYOUTS)
-GRU = KernelSpec("gru_direction", "recurrent.hxx", _gru_reference, _LAYOUTS)
-LSTM = KernelSpec("lstm_direction", "recurrent.hxx", _lstm_reference, _LAYOUTS)
+RNN = KernelSpec("rnn_direction", "cpu/recurrent.hxx", _rnn_reference, _LAYOUTS)
+GRU = KernelSpec("gru_direction", "cpu/recurrent.hxx", _gru_reference, _LAYOUTS)
+LSTM = KernelSpec("lstm_direction", "cpu/recurrent.hxx", _lstm_reference, _LAYOUTS)

@@ -1,4 +1,4 @@
-"""Running sums and products (``scan.hxx``)."""
+"""Running sums and products (``core/scan.hxx``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 Resolve = Callable[[Dim], int]
 
 FUNCTORS = {"add": "sofie::reduction::Add", "mul": "sofie::reduction::Mul"}
-"""C++ functors of ``reduction.hxx`` by how elements join."""
+"""C++ functors of ``core/reduction.hxx`` by how elements join."""
 
 
 def scan(
@@ -70,5 +70,5 @@ def _along_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> l
     return [_scanned(kernel, x.reshape(shape))]
 
 
-SCAN = KernelSpec("scan", "scan.hxx", _reference)
-SCAN_ALONG = KernelSpec("scan_along", "scan.hxx", _along_reference)
+SCAN = KernelSpec("scan", "core/scan.hxx", _reference)
+SCAN_ALONG = KernelSpec("scan_along", "core/scan.hxx", _along_reference)

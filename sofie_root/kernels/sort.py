@@ -1,4 +1,4 @@
-"""Selecting and ordering elements (``sort.hxx``)."""
+"""Selecting and ordering elements (``core/sort.hxx``, ``cpu/top_k.hxx``)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _top_k_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> l
     return [np.take_along_axis(x, order, axis=1), order.astype(np.int64)]
 
 
-TOP_K = KernelSpec("top_k", "sort.hxx", _top_k_reference)
+TOP_K = KernelSpec("top_k", "cpu/top_k.hxx", _top_k_reference)
 
 
 def true_positions(b: Builder, x: Tensor, size: Dim) -> Tensor:
@@ -77,7 +77,7 @@ def _true_positions_reference(kernel: Kernel, inputs: list[Array], resolve: Reso
     return [np.flatnonzero(inputs[0]).astype(np.int64)]
 
 
-TRUE_POSITIONS = KernelSpec("true_positions", "sort.hxx", _true_positions_reference)
+TRUE_POSITIONS = KernelSpec("true_positions", "core/sort.hxx", _true_positions_reference)
 
 
 def unique(
@@ -124,4 +124,4 @@ def _unique_reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> 
     return [np.asarray(len(distinct), np.int64), results[0], inverse, results[1]]
 
 
-UNIQUE = KernelSpec("unique", "sort.hxx", _unique_reference)
+UNIQUE = KernelSpec("unique", "core/sort.hxx", _unique_reference)

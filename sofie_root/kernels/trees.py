@@ -1,4 +1,4 @@
-"""Ensembles of decision trees (``trees.hxx``)."""
+"""Ensembles of decision trees (``core/trees.hxx``)."""
 
 from __future__ import annotations
 
@@ -198,4 +198,4 @@ def _reference(kernel: Kernel, inputs: list[Array], resolve: Callable[[Dim], int
     return [np.where(np.isinf(y) & (t["aggregate"] > 1), 0, y).astype(x.dtype) + base]
 
 
-TREES = KernelSpec("trees", "trees.hxx", _reference)
+TREES = KernelSpec("trees", "core/trees.hxx", _reference)

@@ -1,4 +1,4 @@
-"""Convolution by Winograd's minimal filtering (``winograd.hxx``), channels last.
+"""Convolution by Winograd's minimal filtering (``cpu/winograd.hxx``), channels last.
 
 A tile of m outputs of an r-tap filter costs m + r - 1 products instead of m * r along each axis. The price
 is rounding: values pass through sums with alternating signs. Largest error over largest result against
@@ -248,7 +248,7 @@ def _workspace(t: dict[str, Any], count: Dim) -> Dim:
 @lru_cache
 def _winograd(rank: int) -> KernelSpec:
     groups = (tuple(range(rank - 1)), (rank - 1,))
-    return KernelSpec("winograd", "winograd.hxx", _reference, epilogue=groups)
+    return KernelSpec("winograd", "cpu/winograd.hxx", _reference, epilogue=groups)
 
 
 def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:

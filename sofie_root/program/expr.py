@@ -2,7 +2,7 @@
 
 An expression reads buffers at symbolic indices and applies named functions. Each function is printed in
 one place per backend and evaluated in one place by the NumPy interpreter; the names are those of
-``cpp/include/sofie/math.hxx`` and ``simd.hxx``.
+``cpp/include/sofie/cpu/math.hxx`` and ``cpu/simd.hxx``.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from .operation import (
 
 Array = npt.NDArray[Any]
 MOST_ELEMENTS = 1 << 44
-"""The largest number of elements of a tensor, as in ``session.hxx``."""
+"""The largest number of elements of a tensor, as in ``core/session.hxx``."""
 
 BufferKind: TypeAlias = Literal["input", "output", "constant", "arena", "results"]
 
@@ -221,7 +221,7 @@ class KernelSpec:
             axis); the last one applies to any further operands.
         epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
             being the vectorised one; None where the kernel takes no epilogue.
-        named_epilogues: whether it knows the frequent epilogues by name (``epilogue.hxx``).
+        named_epilogues: whether it knows the frequent epilogues by name (``cpu/epilogue.hxx``).
         writes_all: whether it needs memory for outputs that nobody reads, too.
         converts: whether the epilogue may give another dtype than the kernel computes in.
     """

@@ -13,7 +13,7 @@ LAYOUTS = {
     "features first": "kFeaturesFirst",
     "concatenate": "kConcatenate",
 }
-"""How several columns fill an input, with the name in C++ (``sofie/columns.hxx``)."""
+"""How several columns fill an input, with the name in C++ (``sofie/root/columns.hxx``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ def _functor(session: Session, df_or_nslots: Any, booking: Booking) -> Any:
     slots = df_or_nslots if df is None else int(df.GetNSlots())
     functor = make_functor(booking, slots, session.weights or "")
     if df is not None and booking.on_error != "raise":
-        declare("#include <sofie/after_loop.hxx>")
+        declare("#include <sofie/root/after_loop.hxx>")
         root = import_root()
         root.sofie.dataframe.warn_after_loop(root.RDF.AsRNode(df), functor)
     return functor

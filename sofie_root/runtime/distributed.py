@@ -41,7 +41,7 @@ def distribute(model: Model | Session, booking: Booking) -> str:
     """
     if isinstance(model, Session):
         raise DataFrameError("a distributed data frame needs the model itself, not a Session of it")
-    kernels, sofie = bundle(["functor.hxx"])
+    kernels, sofie = bundle(["root/functor.hxx"])
     header, namespace = with_unique_namespace(model.header(weights="embedded").text)
     arguments = ", ".join(booking.arguments(sofie, "Session"))
     numbered = [f"c{k}" for k in range(len(booking.types))]

@@ -95,8 +95,8 @@ def _declare_echo(session: Session, outputs: list[TensorInfo]) -> str:
     lines.append(f"{last}[0] = 0;")
     lines += [f"{last}[{k}] = static_cast<std::int64_t>(n{k});" for k in range(len(symbols))]
     described_text, body = "\n".join(described), "\n    ".join(lines)
-    declare(f"""#include <sofie/half.hxx>
-#include <sofie/runtime.hxx>
+    declare(f"""#include <sofie/core/half.hxx>
+#include <sofie/core/runtime.hxx>
 namespace {name} {{
 struct Session {{
   static constexpr std::size_t kSymbols = {len(symbols)};

@@ -1,6 +1,6 @@
 """Turns the text of a generated header into code that can be called, by cling or by a C++ compiler.
 
-Both ways end in the same table of C functions (``sofie/runtime.hxx``), so whatever calls a model
+Both ways end in the same table of C functions (``sofie/core/runtime.hxx``), so whatever calls a model
 does not know which of the two made it.
 """
 
@@ -99,7 +99,7 @@ class Library:
         api = _Api.from_address(address)
         if api.version != _API_VERSION:
             raise ToolchainError(
-                f"'sofie/runtime.hxx' has version {api.version}, not {_API_VERSION}"
+                f"'sofie/core/runtime.hxx' has version {api.version}, not {_API_VERSION}"
             )
         self.engine: Engine = engine
         self.namespace = namespace
@@ -134,8 +134,8 @@ class Library:
         inputs = ", ".join(f"Input{k}" for k in range(len(self.inputs)))
         outputs = ", ".join(f"Output{k}" for k in range(len(self.outputs)))
         lines = "\n".join(described)
-        return f"""#include <sofie/half.hxx>
-#include <sofie/runtime.hxx>
+        return f"""#include <sofie/core/half.hxx>
+#include <sofie/core/runtime.hxx>
 namespace {self.namespace} {{
 struct Session : sofie::runtime::LibrarySession {{
   static const sofie::runtime::Api* table() {{
@@ -349,7 +349,7 @@ def _load_with_cling(text: str, namespace: str, is_generated: bool) -> Library:
     if problem := why_incomplete(text):
         raise ToolchainError(f"the header is incomplete: {problem}")
     # On their own, as cling does not read a header again that was read by code which failed.
-    includes = dict.fromkeys(["runtime.hxx", *_INCLUDE.findall(text)])
+    includes = dict.fromkeys(["core/runtime.hxx", *_INCLUDE.findall(text)])
     declare("".join(f"#include <sofie/{name}>\n" for name in includes))
 
     def load() -> int:
@@ -382,7 +382,7 @@ inline unsigned long long sofie_api() {{
 
 
 def _load_with_compiler(text: str, namespace: str, is_generated: bool) -> Library:
-    source = f"""#include <sofie/runtime.hxx>
+    source = f"""#include <sofie/core/runtime.hxx>
 {text}
 extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sofie_model() {{
   return ::sofie::runtime::api<{namespace}::Session>();
@@ -424,7 +424,7 @@ def cpp_literal(text: str) -> str:
 
 
 def describe_cpp(struct: str, tensor: TensorInfo, symbols: tuple[str, ...]) -> str:
-    """The class that describes a tensor in a Session (see ``sofie/runtime.hxx``)."""
+    """The class that describes a tensor in a Session (see ``sofie/core/runtime.hxx``)."""
     codes = [
         "INT64_MIN" if d == "?" else str(-1 - symbols.index(d)) if isinstance(d, str) else str(d)
         for d in tensor.shape
@@ -439,7 +439,7 @@ def describe_cpp(struct: str, tensor: TensorInfo, symbols: tuple[str, ...]) -> s
 
 
 # --------------------------------------------------------------------------------------------------
-# The table of sofie/runtime.hxx
+# The table of sofie/core/runtime.hxx
 # --------------------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ BASKET_BYTES = 16 << 20
 """Most bytes that go into one basket: ROOT writes no object of more than 1 GB in one piece."""
 
 IMAGE_CHUNK = 4096
-"""Bytes per entry of ``header/dat``; ``weights_root.hxx`` expects the same."""
+"""Bytes per entry of ``header/dat``; ``core/weights_root.hxx`` expects the same."""
 
 _COMPRESSIONS: dict[str, uproot.compression.Compression | None] = {
     "zstd": uproot.ZSTD(5),

@@ -1,4 +1,4 @@
-"""Packed weights of a generated header: the ``.dat`` file, which ``sofie/weights.hxx`` reads.
+"""Packed weights of a generated header: the ``.dat`` file, which ``sofie/core/weights.hxx`` reads.
 
 The layout is described there; one read and no parsing of text in C++. The same bytes are stored
 inside a ``.root`` file, or in the program itself.

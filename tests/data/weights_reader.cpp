@@ -5,10 +5,10 @@
 #include <iostream>
 #include <thread>
 #ifdef WITH_ROOT
-#include <sofie/weights_root.hxx>
+#include <sofie/core/weights_root.hxx>
 constexpr auto read_bytes = sofie::read_root_weights;
 #else
-#include <sofie/weights.hxx>
+#include <sofie/core/weights.hxx>
 constexpr auto read_bytes = sofie::read_weights;
 #endif
 

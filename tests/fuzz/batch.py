@@ -186,9 +186,12 @@ def _compile(
 def included() -> list[str]:
     """Names of the headers that generated code may include; those that need ROOT are not among them."""
     sources = Path(sofie_root.__file__).parent.rglob("*.py")
-    named = {n for path in sources for n in re.findall(r"\b\w+\.hxx", path.read_text())}
-    found = [p.name for p in (include_dir() / "sofie").glob("*.hxx") if p.name in named]
-    return sorted(n for n in found if not any(_OF_ROOT.search(t) for _, t in collect([n])))
+    named = {n for path in sources for n in re.findall(r"\b\w+/\w+\.hxx", path.read_text())}
+    sofie = include_dir() / "sofie"
+    found = [p.relative_to(sofie).as_posix() for p in sofie.glob("*/*.hxx")]
+    return sorted(
+        n for n in found if n in named and not any(_OF_ROOT.search(t) for _, t in collect([n]))
+    )
 
 
 def precompiled(folder: Path, mode: Mode) -> list[str]:
@@ -206,7 +209,7 @@ def precompiled(folder: Path, mode: Mode) -> list[str]:
             if len(list(folder.glob("pch_*"))) > 16:
                 shutil.rmtree(old)
         target.mkdir(parents=True, exist_ok=True)
-        names = [*(["guarded.hxx"] if mode.guard else []), *(p.name for p in headers)]
+        names = [*(["core/guarded.hxx"] if mode.guard else []), *included()]
         text.write_text("".join(f"#include <sofie/{n}>\n" for n in names))
         command = [
             mode.compiler,
@@ -223,7 +226,9 @@ def precompiled(folder: Path, mode: Mode) -> list[str]:
 
 
 def _main(folder: Path) -> Path:
-    digest = hashlib.sha256(_MAIN.read_bytes() + (include_dir() / "sofie/runtime.hxx").read_bytes())
+    digest = hashlib.sha256(
+        _MAIN.read_bytes() + (include_dir() / "sofie/core/runtime.hxx").read_bytes()
+    )
     path = folder / f"main_{digest.hexdigest()[:12]}.o"
     if not path.exists():
         command = [

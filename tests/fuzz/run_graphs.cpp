@@ -17,7 +17,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <sofie/runtime.hxx>
+#include <sofie/core/runtime.hxx>
 #include <string>
 #include <vector>
 

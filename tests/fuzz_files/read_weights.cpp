@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
-#include <sofie/weights.hxx>
+#include <sofie/core/weights.hxx>
 
 struct half {
   static constexpr unsigned onnx = 10;

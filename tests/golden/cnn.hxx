@@ -14,12 +14,12 @@
 #include <tuple>
 #include <vector>
 
-#include <sofie/conv.hxx>
-#include <sofie/gemm.hxx>
-#include <sofie/math.hxx>
-#include <sofie/pool.hxx>
-#include <sofie/session.hxx>
-#include <sofie/weights.hxx>
+#include <sofie/core/session.hxx>
+#include <sofie/core/weights.hxx>
+#include <sofie/cpu/conv.hxx>
+#include <sofie/cpu/gemm.hxx>
+#include <sofie/cpu/math.hxx>
+#include <sofie/cpu/pool.hxx>
 
 namespace TMVA_SOFIE_cnn {
 

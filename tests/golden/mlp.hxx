@@ -14,10 +14,10 @@
 #include <tuple>
 #include <vector>
 
-#include <sofie/gemm.hxx>
-#include <sofie/math.hxx>
-#include <sofie/session.hxx>
-#include <sofie/weights.hxx>
+#include <sofie/core/session.hxx>
+#include <sofie/core/weights.hxx>
+#include <sofie/cpu/gemm.hxx>
+#include <sofie/cpu/math.hxx>
 
 namespace TMVA_SOFIE_mlp {
 

@@ -14,10 +14,10 @@
 #include <tuple>
 #include <vector>
 
-#include <sofie/math.hxx>
-#include <sofie/recurrent.hxx>
-#include <sofie/session.hxx>
-#include <sofie/weights.hxx>
+#include <sofie/core/session.hxx>
+#include <sofie/core/weights.hxx>
+#include <sofie/cpu/math.hxx>
+#include <sofie/cpu/recurrent.hxx>
 
 namespace TMVA_SOFIE_rnn {
 

@@ -14,10 +14,10 @@
 #include <tuple>
 #include <vector>
 
-#include <sofie/integer.hxx>
-#include <sofie/math.hxx>
-#include <sofie/session.hxx>
-#include <sofie/sort.hxx>
+#include <sofie/core/integer.hxx>
+#include <sofie/core/session.hxx>
+#include <sofie/core/sort.hxx>
+#include <sofie/cpu/math.hxx>
 
 namespace TMVA_SOFIE_selection {
 

@@ -39,7 +39,7 @@
 #include <string>
 #include <vector>
 
-#include "functor.hxx"
+#include "root/functor.hxx"
 
 /// A generated Session as a callable for RDataFrame::DefineSlot; see the top of this file.
 template <class Session, class... Columns>

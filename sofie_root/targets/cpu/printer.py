@@ -1,4 +1,4 @@
-"""Nests and kernel calls as C++17 for one CPU thread, vectorised with ``sofie/simd.hxx``."""
+"""Nests and kernel calls as C++17 for one CPU thread, vectorised with ``sofie/cpu/simd.hxx``."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Cpu(Target):
     """One thread of a CPU, with SIMD kernels and packed weights."""
 
     name = "cpu"
-    headers = frozenset(("session.hxx", "math.hxx"))
+    headers = frozenset(("core/session.hxx", "cpu/math.hxx"))
     stages = (
         choose_forms,
         store_outputs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,9 @@ QUALIFIED = re.compile(r"(?<![\w:])(?:::)?sofie::")
 OURS = re.compile(r"^\s*#\s*include\s+<sofie/([^>]+)>")
 SPAN = "span.hxx"
 """The one header of ours whose names are never changed: custom operators are written with it."""
+
+SPAN_TEXT = "core/span.hxx"
+"""What :data:`SPAN` includes."""
 
 
 def collect(headers: Iterable[str]) -> list[tuple[str, str]]:
@@ -33,7 +37,7 @@ def collect(headers: Iterable[str]) -> list[tuple[str, str]]:
             raise SofieError(f"there is no header <sofie/{name}>") from error
         for line in text.splitlines():
             if match := QUOTED.match(line):
-                visit(match.group(1))
+                visit(posixpath.normpath(posixpath.join(posixpath.dirname(name), match[1])))
         done[name] = text
 
     for name in sorted(headers):
@@ -79,7 +83,7 @@ def user_code(headers: Iterable[str], renamed: bool) -> str:
     Raises:
         SofieError: a file cannot be read, or includes a header of ours that is renamed.
     """
-    span = include_dir() / "sofie" / SPAN
+    span = include_dir() / "sofie" / SPAN_TEXT
     done = {span: span.read_text()}  # dependencies first
 
     def visit(path: Path) -> None:
@@ -90,13 +94,13 @@ def user_code(headers: Iterable[str], renamed: bool) -> str:
                 beside = (path.parent / quoted[1]).resolve()
                 if beside not in done and beside != path:
                     visit(beside)
-            elif ours and renamed and ours[1] != SPAN:
+            elif ours and renamed and ours[1] not in (SPAN, SPAN_TEXT):
                 raise SofieError(
                     f"includes <sofie/{ours[1]}>, whose names are changed in a standalone header; "
                     f"include <sofie/{SPAN}> only, or generate with standalone=False",
                     file=str(path),
                 )
-            elif not ONCE.match(line) and not (ours and ours[1] == SPAN):
+            elif not ONCE.match(line) and not (ours and ours[1] in (SPAN, SPAN_TEXT)):
                 kept.append(line)
         done[path] = "\n".join(kept)
 

@@ -102,7 +102,7 @@ class CppKernel(Form):
     Attributes:
         name: function in namespace ``sofie``; one of a user's starts with ``::``.
         header: file under ``cpp/include/sofie`` that declares it; of a user's the absolute path.
-        named_epilogues: whether it knows the frequent epilogues by name (``epilogue.hxx``).
+        named_epilogues: whether it knows the frequent epilogues by name (``cpu/epilogue.hxx``).
     """
 
     name: str = ""

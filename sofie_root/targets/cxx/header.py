@@ -115,7 +115,7 @@ class _Writer:
         constants = {cpp: array for cpp, (array, _) in sorted(self.constants.items())}
         model_hash = weights_file.model_hash(constants, "\n".join([self.namespace, *struct]))
         if constants:
-            headers.add("weights_root.hxx" if self.weights == "root" else "weights.hxx")
+            headers.add("core/weights_root.hxx" if self.weights == "root" else "core/weights.hxx")
         if self.standalone:
             code, kernels = bundle(headers)
             prelude = [code]

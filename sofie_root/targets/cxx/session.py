@@ -26,10 +26,10 @@ NOT_CODE = re.compile(r'"(?:[^"\\]|\\.)*"|//.*')
 """String literals and comments of a line, in which a model's names may stand."""
 
 INTEGER_CALL = re.compile(r"sofie::(add|sub|mul|div|bit_\w+|shift_\w+)\(")
-"""What ``integer.hxx`` is for; indices use it too, where no tensor has integers."""
+"""What ``core/integer.hxx`` is for; indices use it too, where no tensor has integers."""
 
 HALF = re.compile(r"sofie::b?float16")
-"""What ``half.hxx`` is for; values are rounded to 16 bits also where no tensor has them."""
+"""What ``core/half.hxx`` is for; values are rounded to 16 bits also where no tensor has them."""
 
 UNKNOWN = "std::numeric_limits<std::int64_t>::min()"
 
@@ -92,9 +92,9 @@ class Struct:
         self.limits = limits(self.program, schedule.steps, schedule.symbols)
         self.body = self._body()
         if any(d.compute is not d for d in dtypes) or any(map(HALF.search, self.body)):
-            shared.headers.add("half.hxx")
+            shared.headers.add("core/half.hxx")
         if any(map(INTEGER_CALL.search, self.body)):
-            shared.headers.add("integer.hxx")
+            shared.headers.add("core/integer.hxx")
 
     def _pointers(self) -> dict[str, str]:
         """C++ text of the pointer to each buffer."""
@@ -133,7 +133,7 @@ class Struct:
         for step in self.schedule.steps:
             if not isinstance(step, Branch | Repeat):
                 continue
-            self.shared.headers.add("control.hxx")
+            self.shared.headers.add("core/control.hxx")
             stem = self.controls[step.name]
             kinds = ("then", "else") if isinstance(step, Branch) else ("body",)
             bodies = []

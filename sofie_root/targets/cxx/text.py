@@ -254,7 +254,7 @@ def vectorises(e: Expr, var: Symbol) -> bool:
 
 
 def named_epilogue(body: Expr, scope: Scope) -> str | None:
-    """One of the epilogues of ``epilogue.hxx``; None where it is none of them."""
+    """One of the epilogues of ``cpu/epilogue.hxx``; None where it is none of them."""
     name = "Bias"
     if isinstance(body, Call) and body.function == "relu":
         name, body = "BiasRelu", body.args[0]

@@ -1,4 +1,4 @@
-"""Matrix products by packed constants (``gemm.hxx``), and of strided batches (``matmul.hxx``)."""
+"""Matrix products by packed constants (``cpu/gemm.hxx``), and of strided batches (``cpu/matmul.hxx``)."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _(operation: Linear) -> Call:
         (("x", "rows" if single else "contiguous"),),
         epilogue_axes=(tuple(range(len(rows))), (len(rows),)),
         name="gemm",
-        header="gemm.hxx",
+        header="cpu/gemm.hxx",
         named_epilogues=True,
     )
     n, k = operation.n, operation.k
@@ -102,7 +102,7 @@ def _(operation: MatMul) -> Call:
         layout_of_others="strided",
         epilogue_axes=(axes[:batch], axes[batch:-1], axes[-1:]),
         name="matmul",
-        header="matmul.hxx",
+        header="cpu/matmul.hxx",
         named_epilogues=True,
     )
     n, k = operation.n, operation.k
@@ -130,7 +130,7 @@ def _(operation: Attention) -> Call:
         layout_of_others="strided",
         epilogue_axes=(axes[:batch], axes[batch:-1], axes[-1:]),
         name="attention",
-        header="attention.hxx",
+        header="cpu/attention.hxx",
     )
     *outer, m, depth = operation.q.shape
     n, d = operation.v.shape[-2:]

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "runtime.hxx"
+#include "../core/runtime.hxx"
 
 namespace sofie {
 namespace dataframe {

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <limits>
 
-#include "simd.hxx"
+#include "basics.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {

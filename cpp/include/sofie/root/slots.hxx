@@ -12,8 +12,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "../core/runtime.hxx"
 #include "event_errors.hxx"
-#include "runtime.hxx"
 
 namespace sofie {
 namespace dataframe {

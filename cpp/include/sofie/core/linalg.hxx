@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "simd.hxx"
+#include "basics.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {

@@ -7,7 +7,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "simd.hxx"
+#include "basics.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {

@@ -17,10 +17,10 @@
 #include <utility>
 #include <vector>
 
+#include "../core/runtime.hxx"
 #include "column_plan.hxx"
 #include "columns.hxx"
 #include "event_errors.hxx"
-#include "runtime.hxx"
 #include "slots.hxx"
 
 namespace sofie {

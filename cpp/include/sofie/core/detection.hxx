@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "simd.hxx"
+#include "basics.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "simd.hxx"
+#include "basics.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {

@@ -5,7 +5,8 @@
 
 #include <type_traits>
 
-#include "simd.hxx"
+#include "basics.hxx"
+#include "integer.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {
@@ -17,7 +18,11 @@ struct Add {
   static constexpr T neutral = T(0);
   template <class T>
   SOFIE_INLINE T operator()(T old, T update) const {
-    return fma(update, T(1), old);
+    if constexpr (std::is_integral<T>::value) {
+      return add(old, update);
+    } else {
+      return old + update;
+    }
   }
 };
 /// The product; that of integers wraps.
@@ -27,7 +32,7 @@ struct Mul {
   template <class T>
   SOFIE_INLINE T operator()(T old, T update) const {
     if constexpr (std::is_integral<T>::value) {
-      return fma(old, update, T(0));
+      return mul(old, update);
     } else {
       return old * update;
     }
