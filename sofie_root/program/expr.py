@@ -1,8 +1,7 @@
 """Scalar expressions: what one element of a loop's result is.
 
-An expression reads buffers at symbolic indices and applies named functions. Each function is printed in
-one place per backend and evaluated in one place by the NumPy interpreter; the names are those of
-``cpp/include/sofie/cpu/math.hxx`` and ``cpu/simd.hxx``.
+An expression reads buffers at symbolic indices and applies the functions of :mod:`sofie_root.program.scalar`
+by name.
 """
 
 from __future__ import annotations
@@ -11,8 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from sofie_root.errors import ShapeError
 from sofie_root.ir.dim import Atom, Dim, as_poly, substitute
 from sofie_root.ir.dtype import DType
+
+from .scalar import FUNCTIONS, mismatch
 
 Number: TypeAlias = bool | int | float
 
@@ -130,15 +132,11 @@ class Call(Expr):
         return self.args
 
     def __str__(self) -> str:
-        symbol = _INFIX.get(self.function)
+        symbol = FUNCTIONS[self.function].symbol
         if symbol and len(self.args) == 2:
             return f"({self.args[0]} {symbol} {self.args[1]})"
         name = f"cast<{self.dtype}>" if self.function == "cast" else self.function
         return f"{name}({', '.join(map(str, self.args))})"
-
-
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
-          "eq": "==", "ne": "!="}  # fmt: skip
 
 
 class Cell(Atom):
@@ -201,16 +199,28 @@ def as_index(value: Expr, extent: Dim | None = None) -> Dim:
 def call(function: str, *args: Expr | Number, dtype: DType | None = None) -> Expr:
     """``function`` of the arguments; Python numbers take the dtype of the first expression.
 
-    The result has the first argument's dtype unless ``dtype`` says otherwise. Arguments must agree.
+    Args:
+        function: a row of :data:`sofie_root.program.scalar.FUNCTIONS`.
+        args: its arguments; all of one dtype, with the exception of ``pow``.
+        dtype: of the result, if it is not the one that the row says: BOOL for comparisons and tests, that
+            of the first argument for most.
+
+    Raises:
+        ShapeError: there is no such function, or it does not take so many arguments, or not of this dtype.
     """
     first = next(a.dtype for a in args if isinstance(a, Expr))
     exprs = tuple(a if isinstance(a, Expr) else constant(a, first) for a in args)
-    return Call(dtype or first, function, exprs)
+    problem = mismatch(function, [e.dtype for e in exprs])
+    if problem is not None:
+        raise ShapeError(problem)
+    return Call(
+        dtype or FUNCTIONS[function].result_dtype([e.dtype for e in exprs]), function, exprs
+    )
 
 
 def compare(function: str, a: Expr, b: Expr | Number) -> Expr:
     """A comparison ``lt``, ``le``, ``gt``, ``ge``, ``eq`` or ``ne``; the result is BOOL."""
-    return call(function, a, b, dtype=DType.BOOL)
+    return call(function, a, b)
 
 
 def cast(value: Expr, dtype: DType) -> Expr:

@@ -1,4 +1,4 @@
-"""The named functions of expressions in NumPy, with the semantics of ``cpp/include/sofie``.
+"""Functions and reductions in NumPy, where NumPy's own do something else than ``cpp/include/sofie``.
 
 Integers wrap around, integer division truncates (by zero: 0), conversions from float to integer
 saturate, minimum and maximum propagate NaN.
@@ -34,7 +34,8 @@ def _is_integer(dtype: np.dtype[Any]) -> bool:
     return bool(np.issubdtype(dtype, np.integer))
 
 
-def _divide(a: Array, b: Array) -> Array:
+def divide(a: Array, b: Array) -> Array:
+    """``a / b``; integers truncate towards zero, and by zero give 0."""
     if not _is_integer(a.dtype):
         return np.asarray(np.divide(a, b))
     divisor = np.where(b == 0, b.dtype.type(1), b)
@@ -43,13 +44,25 @@ def _divide(a: Array, b: Array) -> Array:
     return np.asarray(np.where(b == 0, a.dtype.type(0), quotient + inexact.astype(a.dtype)))
 
 
-def _remainder(a: Array, b: Array, function: Callable[[Array, Array], Array]) -> Array:
+def modulo(a: Array, b: Array) -> Array:
+    """The remainder with the sign of the divisor; integers give 0 for a divisor of 0."""
+    return _integers_by_zero(np.mod, a, b)
+
+
+def remainder(a: Array, b: Array) -> Array:
+    """The remainder with the sign of the dividend; integers give 0 for a divisor of 0."""
+    return _integers_by_zero(np.fmod, a, b)
+
+
+def _integers_by_zero(function: Callable[[Array, Array], Array], a: Array, b: Array) -> Array:
+    """``function`` of both, or 0 where the second is the integer 0."""
     if not _is_integer(a.dtype):
         return function(a, b)
     return np.where(b == 0, a.dtype.type(0), function(a, np.where(b == 0, b.dtype.type(1), b)))
 
 
-def _power(a: Array, b: Array) -> Array:
+def power(a: Array, b: Array) -> Array:
+    """``a`` to the power of ``b``, in the dtype of ``a``: integers wrap around and truncate."""
     if not _is_integer(a.dtype):
         return np.asarray(np.power(a, b.astype(a.dtype)))
     if not _is_integer(b.dtype):
@@ -62,7 +75,33 @@ def _power(a: Array, b: Array) -> Array:
     return np.where(b < 0, inverse, result)
 
 
-def _sigmoid(x: Array) -> Array:
+def relu(x: Array) -> Array:
+    """The larger one of ``x`` and 0."""
+    return np.asarray(np.maximum(x, x.dtype.type(0)))
+
+
+def reciprocal(x: Array) -> Array:
+    """``1 / x``."""
+    return np.asarray(x.dtype.type(1) / x)
+
+
+def rsqrt(x: Array) -> Array:
+    """``1 / sqrt(x)``."""
+    return np.asarray(x.dtype.type(1) / np.sqrt(x))
+
+
+def softplus(x: Array) -> Array:
+    """``log(1 + exp(x))`` without overflow."""
+    return np.asarray(relu(x) + np.log1p(np.exp(-np.abs(x))))
+
+
+def softsign(x: Array) -> Array:
+    """``x / (1 + |x|)``."""
+    return np.asarray(x / (np.abs(x) + x.dtype.type(1)))
+
+
+def sigmoid(x: Array) -> Array:
+    """``1 / (1 + exp(-x))`` without overflow."""
     e = np.exp(-np.abs(x))
     return np.asarray(np.where(x < 0, e, x.dtype.type(1)) / (e + x.dtype.type(1)))
 
@@ -70,88 +109,28 @@ def _sigmoid(x: Array) -> Array:
 _scalar_erf = np.frompyfunc(math.erf, 1, 1)
 
 
-def _erf(x: Array) -> Array:
+def erf(x: Array) -> Array:
+    """The error function, computed in double."""
     return np.asarray(_scalar_erf(x.astype(np.float64))).astype(x.dtype)
+
+
+def one_plus_erf(x: Array) -> Array:
+    """``1 + erf(x)``, rounded as that sum is."""
+    return 1 + erf(x)
 
 
 _scalar_erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
-def _normal_cdf(x: Array) -> Array:
+def normal_cdf(x: Array) -> Array:
+    """The cumulative distribution of the standard normal distribution, computed in double."""
     tail = _scalar_erfc(x.astype(np.float64) * -math.sqrt(0.5))
     return (0.5 * np.asarray(tail, np.float64)).astype(x.dtype)
 
 
-def _rounding(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+def rounding(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """A function that leaves integers alone."""
     return lambda x: x if _is_integer(x.dtype) else function(x)
-
-
-FUNCTIONS: dict[str, Callable[..., Array]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": _divide,
-    "neg": np.negative,
-    "abs": np.absolute,
-    "sign": np.sign,
-    "min": np.minimum,
-    "max": np.maximum,
-    "pow": _power,
-    "mod": lambda a, b: _remainder(a, b, np.mod),
-    "fmod": lambda a, b: _remainder(a, b, np.fmod),
-    "exp": np.exp,
-    "exp2": np.exp2,
-    "expm1": np.expm1,
-    "log": np.log,
-    "log1p": np.log1p,
-    "sqrt": np.sqrt,
-    "rsqrt": lambda x: x.dtype.type(1) / np.sqrt(x),
-    "reciprocal": lambda x: x.dtype.type(1) / x,
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-    "erf": _erf,
-    "one_plus_erf": lambda x: 1 + _erf(x),
-    "normal_cdf": _normal_cdf,
-    "sin": np.sin,
-    "cos": np.cos,
-    "tan": np.tan,
-    "asin": np.arcsin,
-    "acos": np.arccos,
-    "atan": np.arctan,
-    "sinh": np.sinh,
-    "cosh": np.cosh,
-    "asinh": np.arcsinh,
-    "acosh": np.arccosh,
-    "atanh": np.arctanh,
-    "ceil": _rounding(np.ceil),
-    "floor": _rounding(np.floor),
-    "round": _rounding(np.rint),
-    "trunc": _rounding(np.trunc),
-    "relu": lambda x: np.maximum(x, x.dtype.type(0)),
-    "softplus": lambda x: np.maximum(x, x.dtype.type(0)) + np.log1p(np.exp(-np.abs(x))),
-    "softsign": lambda x: x / (np.abs(x) + x.dtype.type(1)),
-    "isnan": np.isnan,
-    "isinf": np.isinf,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "logical_and": np.logical_and,
-    "logical_or": np.logical_or,
-    "logical_xor": np.logical_xor,
-    "logical_not": np.logical_not,
-    "bit_and": np.bitwise_and,
-    "bit_or": np.bitwise_or,
-    "bit_xor": np.bitwise_xor,
-    "bit_not": np.invert,
-    "shift_left": np.left_shift,
-    "shift_right": np.right_shift,
-    "select": np.where,
-}
-"""Function name to NumPy; ``cast`` and ``guard`` depend on more than their arguments' values."""
 
 
 def identity_of(kind: str, dtype: np.dtype[Any]) -> Any:

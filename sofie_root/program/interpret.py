@@ -28,7 +28,7 @@ from sofie_root.ir import DType, Graph
 from sofie_root.ir.dim import Atom, Dim, Symbol, linear, single_atom
 
 from .expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
-from .functions import FUNCTIONS, UPDATES, combine, convert
+from .functions import UPDATES, combine, convert
 from .interpret_control import run_branch, run_repeat
 from .lower import lower
 from .operation import Operand, Operation, arrays_of
@@ -43,17 +43,15 @@ from .program import (
     Repeat,
     Statement,
 )
+from .scalar import FUNCTIONS
 
 Array = npt.NDArray[Any]
 
 GRID_LIMIT = 4_000_000
 """Loops over more points than this are evaluated in parts, to bound memory."""
 
-SLOW = {"erf": 100, "one_plus_erf": 100, "normal_cdf": 100, "pow": 25}
-"""Operations per element of functions that take much longer than :data:`CALL`."""
-
 CALL, SCATTER = 4, 50
-"""Operations per element of an expression, and of a write to places that are read at run time."""
+"""Operations per element of a loop or a read, and of a write to places that are read at run time."""
 
 
 def evaluate(
@@ -384,14 +382,16 @@ class Grid:
             return self._guard(*expr.args)
         args = [self.value(a) for a in expr.args]
         shape, dtype = np.broadcast_shapes(*(a.shape for a in args)), self._numpy(expr.dtype)
-        self.memory.account.spend(SLOW.get(expr.function, CALL) * prod(shape))
+        function = FUNCTIONS[expr.function]
+        self.memory.account.spend(function.work * prod(shape))
         if expr.function == "cast":
             if self._in_own_type:
                 return self.memory.made(shape, dtype, lambda: convert(args[0], dtype))
             return self.memory.made(shape, dtype, lambda: self.memory.store(args[0], expr.dtype))
-        function = FUNCTIONS[expr.function]
+        meaning = function.numpy
+        assert meaning is not None, expr.function
         return self.memory.made(
-            shape, dtype, lambda: np.asarray(function(*args)).astype(dtype, copy=False)
+            shape, dtype, lambda: np.asarray(meaning(*args)).astype(dtype, copy=False)
         )
 
     def _guard(self, condition: Expr, inside: Expr, outside: Expr) -> Array:

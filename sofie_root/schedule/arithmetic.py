@@ -23,6 +23,7 @@ from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Const, Expr, Load
 from sofie_root.program.operation import Operation
 from sofie_root.program.program import Loop, Program, Statement
+from sofie_root.program.scalar import FUNCTIONS
 from sofie_root.program.uses import reads, writes
 
 from .inline import Decisions, cost
@@ -31,8 +32,6 @@ SMALL = 4
 """A reduction over so few elements is written out: it then is pointwise, fuses, and needs no lanes."""
 SMALL_COST = 40
 """Largest cost of a reduction that is written out."""
-LIMITS = {"max": -math.inf, "min": math.inf}
-"""What changes nothing: exporters write them where a Clip has one limit."""
 LEAST = 1e-20
 """A square root of more than this has a reciprocal that is an ordinary number."""
 
@@ -93,16 +92,14 @@ def _rewritten(e: Expr, rule: Callable[[Call], Expr]) -> Expr:
     return rule(replace(e, args=tuple(_rewritten(a, rule) for a in e.args)))
 
 
-COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
-
-
 def _known(e: Call) -> Expr | None:
     """Comparisons of integers that always come out alike, and a choice by such a condition."""
     if e.function == "select" and isinstance(e.args[0], Const):
         return e.args[1 if e.args[0].value else 2]
     a, b = e.args if len(e.args) == 2 else (None, None)
-    if e.function in COMPARISONS and a == b and isinstance(a, Expr) and not a.dtype.is_float:
-        return ex.constant(e.function in ("eq", "ge", "le"), DType.BOOL)
+    of_equals = FUNCTIONS[e.function].of_equals
+    if of_equals is not None and a == b and isinstance(a, Expr) and not a.dtype.is_float:
+        return ex.constant(of_equals, DType.BOOL)
     if e.function in ("gt", "le"):
         a, b = b, a
     if (
@@ -121,9 +118,11 @@ def _simpler(e: Call) -> Expr:
     known = _known(e)
     if known is not None:
         return known
-    if e.function in LIMITS and e.dtype.is_float:
+    unchanging = FUNCTIONS[e.function].unchanging
+    if unchanging is not None and e.dtype.is_float:
+        # Exporters write an infinite limit where a Clip has only the other one.
         for a, b in (e.args, e.args[::-1]):
-            if isinstance(b, Const) and float(b.value) == LIMITS[e.function]:
+            if isinstance(b, Const) and float(b.value) == unchanging:
                 return a
     if e.function == "div" and e.dtype is DType.FLOAT:
         a, b = e.args

@@ -30,13 +30,9 @@ from sofie_root.program.program import (
     Repeat,
     Statement,
 )
+from sofie_root.program.scalar import FUNCTIONS
 from sofie_root.program.uses import all_vars, dim_reads, reads, writes
 
-_CHEAP = """
-abs add bit_and bit_not bit_or bit_xor cast ceil eq floor ge gt guard le logical_and logical_not
-logical_or logical_xor lt max min mul ne neg relu round select sign sub trunc
-"""
-CHEAP = frozenset(_CHEAP.split())
 RECOMPUTE_COST = 4
 """A producer is recomputed in several readers, or several times in one, up to this cost."""
 MAX_BODY = 160
@@ -52,13 +48,13 @@ class Decisions:
 
 
 def cost(expr: Expr) -> int:
-    """A rough count of instructions: reads and cheap functions are 1, the others 10."""
+    """A rough count of instructions: a read is 1, the table of functions says what each of them is."""
     total = 0
     for e in ex.walk(expr):
         if isinstance(e, Load):
             total += 1
         elif isinstance(e, Call):
-            total += 1 if e.function in CHEAP else 10
+            total += FUNCTIONS[e.function].cost
     return total
 
 

@@ -27,13 +27,11 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program import lanes
 from sofie_root.program.expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
+from sofie_root.program.scalar import FUNCTIONS
 
 from .literals import literal, number
 
 INDENT = "  "
-INFIX = {"add": "+", "sub": "-", "mul": "*", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
-         "eq": "==", "ne": "!="}  # fmt: skip
-INTEGER_FUNCTIONS = frozenset(("add", "sub", "mul", "div", "neg"))
 
 
 @dataclass(slots=True)
@@ -160,16 +158,13 @@ def expression(e: Expr, scope: Scope) -> str:
         if scope.lanes and e.function == "select":
             return f"sofie::select({', '.join(args)})"
         return f"({args[0]} ? {args[1]} : {args[2]})"
-    operand = e.args[0].dtype
-    if operand.is_integer and e.function in INTEGER_FUNCTIONS:
+    row = FUNCTIONS[e.function]
+    if e.function == "div" and e.dtype.is_float:
+        return f"sofie::divide({', '.join(args)})"  # as exact as IEEE 754 wants, whatever the flags
+    # C++'s own arithmetic is undefined or wider for some integers, functions wrap around.
+    if row.symbol is None or (row.result != "bool" and e.args[0].dtype.is_integer):
         return f"sofie::{e.function}({', '.join(args)})"
-    if e.function == "neg":
-        return f"(-{args[0]})"
-    if e.function == "div":
-        return f"sofie::divide({', '.join(args)})"
-    if e.function in INFIX:
-        return f"({args[0]} {INFIX[e.function]} {args[1]})"
-    return f"sofie::{e.function}({', '.join(args)})"
+    return f"({f' {row.symbol} '.join(args)})" if len(args) > 1 else f"({row.symbol}{args[0]})"
 
 
 def _per_lane(e: Call, var: Symbol) -> bool:
