@@ -185,6 +185,10 @@ FAULTS = {
     "index j is not in the target": lambda: change(0, index=(I, 0)),
     "a value of int64 is stored as float": lambda: change(0, body=ex.cast(X, DType.INT64)),
     "there is no buffer w": lambda: change(0, output="w"),
+    "'exp' takes 1 arguments, not 2": lambda: change(0, body=ex.Call(DType.FLOAT, "exp", (X, X))),
+    "'logical_not' takes no float": lambda: change(
+        0, body=ex.Call(DType.FLOAT, "logical_not", (X,))
+    ),
     "outside an epilogue": lambda: change(0, body=ex.Acc(DType.FLOAT)),
     "which is an input or a constant": lambda: change(1, output="x"),
     "an index stands twice": lambda: change(0, vars=(Symbol("i", 3), Symbol("i", 3))),

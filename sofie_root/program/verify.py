@@ -24,6 +24,7 @@ from .program import (
     Repeat,
     Statement,
 )
+from .scalar import mismatch
 from .uses import all_vars, reads, writes
 
 
@@ -237,6 +238,9 @@ def _expression(
         elif isinstance(e, ResultSize):
             return
         elif isinstance(e, Call):
+            problem = mismatch(e.function, [a.dtype for a in e.args])
+            if problem is not None:
+                yield problem
             for k, argument in enumerate(e.args):
                 yield from visit(argument, guarded or (e.function == "guard" and k == 1))
 
