@@ -201,7 +201,7 @@ FLAGS = {"baseline": (), "avx2": ("-mavx2", "-mfma"), "native": ("-march=native"
 def test_every_function_means_in_cpp_what_it_means_in_numpy(build: str, tmp_path: Path) -> None:
     every = cases()
     source = ["#include <cstddef>", "#include <cstdint>", "#include <cstdio>", "#include <limits>"]
-    source += ["#include <sofie/integer.hxx>", "#include <sofie/math.hxx>", ""]
+    source += ["#include <sofie/core/integer.hxx>", "#include <sofie/cpu/math.hxx>", ""]
     source += ["namespace {", f"constexpr sofie::fixed<{COUNT}> kCount{{}};"]
     for k, case in enumerate(every):
         source += [f"// {case}", f"void case_{k}() {{", case.loop(), "}"]
