@@ -146,6 +146,33 @@ def _epsilon(dtype: DType) -> float:
     return float(_info(dtype).eps)
 
 
+def agree(found: Array, expected: Array, tolerance: float = 1e-2) -> bool:
+    """Whether two outputs are the same but for rounding.
+
+    The default tolerance is to find code that computes nonsense: a value near a decision (a sort, a
+    quantisation step) may fall on either side of it.
+
+    Args:
+        found: any array.
+        expected: what it should be.
+        tolerance: largest difference, in units of the largest element.
+    """
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    if found.dtype in (np.int8, np.uint8):
+        return bool(np.all(np.abs(found.astype(np.int64) - expected.astype(np.int64)) <= 1))
+    if found.dtype.kind in "biu":
+        return bool(np.array_equal(found, expected))
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return False
+    a, b = a[finite], b[finite]
+    # The scale is the tensor's, not the element's: a sum that cancels rounds as its terms do.
+    allowed = tolerance * np.max(np.abs(b), initial=0.0) + 1e-4 * tolerance
+    return bool(np.all(np.abs(a - b) <= allowed))
+
+
 def constant_outputs(graph: Graph) -> set[str]:
     """Outputs that do not depend on the values of the inputs, whatever these are (shapes, constants)."""
     dependent: set[str] = set(graph.inputs)
@@ -156,4 +183,4 @@ def constant_outputs(graph: Graph) -> set[str]:
     return {name for name, value in graph.outputs.items() if value not in dependent}
 
 
-__all__ = ["ROUNDING", "Exact", "constant_outputs", "evaluate_exactly"]
+__all__ = ["ROUNDING", "Exact", "agree", "constant_outputs", "evaluate_exactly"]

@@ -131,6 +131,16 @@ class InputError(SofieError):
     """A call passed a wrong tensor: name, dtype, rank or dimension."""
 
 
+class ValidationError(SofieError):
+    """The program that would be printed does not compute what the model does: a bug of sofie_root.
+
+    Attributes:
+        stage: after which stage of scheduling the numbers are other ones, where that is known.
+    """
+
+    stage: str | None = None
+
+
 class ToolchainError(SofieError):
     """The generated header could not be compiled, loaded, or failed its self-test."""
 

@@ -31,6 +31,8 @@ from sofie_root.program.lower import lower
 from sofie_root.program.program import Buffer, Loop, Operand, Operation, Program
 from sofie_root.program.verify import ProgramError, verify
 from sofie_root.schedule.inline import Decisions
+from sofie_root.schedule.run import run
+from sofie_root.schedule.schedule import schedule
 from sofie_root.targets.cpu.target import CPU
 
 Arrays = Mapping[str, np.ndarray]
@@ -57,6 +59,13 @@ def follow(graph: Graph, inputs: Arrays, choice: Choice, tolerance: float = 1e-4
         for name, expected in before.items():
             assert_close(after[name], expected, tolerance, f"{where}: {name}")
         before = after
+    where = f"{graph.name}, the steps in the arena"
+    try:
+        after = run(schedule(graph, CPU, choice), inputs)
+    except Exception as error:
+        raise AssertionError(f"{where}: {error}") from error
+    for name, expected in before.items():
+        assert_close(after[name], expected, tolerance, f"{where}: {name}")
 
 
 def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:

@@ -29,18 +29,18 @@ from sofie_root.ir.dim import Atom, Dim, Symbol, linear, single_atom
 
 from .expr import Acc, Call, Cell, Const, Expr, Index, Load, ResultSize
 from .functions import UPDATES, combine, convert
-from .interpret_control import run_branch, run_repeat
+from .interpret_control import RunBody, run_branch, run_repeat
 from .lower import lower
 from .operation import Operand, Operation, arrays_of
 from .program import (
     MOST_ELEMENTS,
     Bind,
     Branch,
+    Buffer,
     Check,
     Fetch,
     Loop,
     Program,
-    Repeat,
     Statement,
 )
 from .scalar import FUNCTIONS
@@ -91,11 +91,11 @@ def interpret(
         if double:
             for name, array in program.constants.items():
                 memory.arrays[name] = memory.store(array, program.buffers[name].dtype)
-        _read_inputs(memory, inputs)
+        read_inputs(memory, inputs)
         for statement in program.statements:
             try:
                 spent.spend(STATEMENT)
-                _run(memory, statement)
+                run_statement(memory, statement)
             except BudgetError as error:
                 if error.node is None and not isinstance(statement, Check):
                     error.node = next(iter(statement.origin), None)
@@ -103,7 +103,19 @@ def interpret(
         return {name: memory.contiguous(b) for name, b in program.outputs.items()}
 
 
-def _run(memory: Memory, statement: Statement) -> None:
+def run_statement(memory: Memory, statement: Statement, run_body: RunBody | None = None) -> None:
+    """Runs one statement.
+
+    Args:
+        memory: what it reads, and where its results go.
+        statement: of the memory's program, or one with the same effect.
+        run_body: runs a body of control flow; if not given, it is lowered and interpreted.
+
+    Raises:
+        InputError: a size is none, or sizes that must be equal are not.
+        IndexError: an index is out of range.
+        BudgetError: it takes more work or memory than there is.
+    """
     if isinstance(statement, Loop):
         _run_loop(memory, statement)
     elif isinstance(statement, Operation):
@@ -113,9 +125,12 @@ def _run(memory: Memory, statement: Statement) -> None:
     elif isinstance(statement, Check):
         _check(memory, statement)
     elif isinstance(statement, Fetch):
-        memory.arrays[statement.output] = memory.results[statement.control][statement.k]
+        memory.assign(statement.output, memory.results[statement.control][statement.k])
     else:
-        memory.results[statement.name] = _run_control(memory, statement)
+        run = run_body or _body_runner(memory)
+        operands = [_operand(memory, o) for o in statement.inputs]
+        control = run_branch if isinstance(statement, Branch) else run_repeat
+        memory.results[statement.name] = control(statement, operands, memory.sizes, run)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
@@ -128,6 +143,10 @@ class Memory:
     double: bool = False
     account: Account = field(default_factory=account)
     results: dict[str, list[Array]] = field(default_factory=dict)
+
+    def buffer(self, name: str) -> Buffer:
+        """Shape and type of a buffer."""
+        return self.program.buffers[name]
 
     def numpy(self, dtype: DType) -> np.dtype[Any]:
         """The type in which a tensor of that type is kept here."""
@@ -146,12 +165,27 @@ class Memory:
 
     def array(self, buffer: str) -> Array:
         """The content of a buffer; one without elements needs no statement to write it."""
+        if buffer not in self.arrays and 0 not in self.shape(self.buffer(buffer).shape):
+            raise KeyError(f"{buffer} of {self.program.name} is read before it is written")
+        return self.target(buffer)
+
+    def assign(self, buffer: str, value: Array) -> None:
+        """Makes an array of the buffer's shape and type its content."""
+        self.arrays[buffer] = value
+
+    def target(self, buffer: str) -> Array:
+        """The array of a buffer that statements fill piece by piece."""
         if buffer not in self.arrays:
-            shape = self.shape(self.program.buffers[buffer].shape)
-            if 0 not in shape:
-                raise KeyError(f"{buffer} of {self.program.name} is read before it is written")
-            self.arrays[buffer] = self.zeros(shape, self.numpy(self.program.buffers[buffer].dtype))
+            declared = self.buffer(buffer)
+            self.arrays[buffer] = self.zeros(self.shape(declared.shape), self.numpy(declared.dtype))
         return self.arrays[buffer]
+
+    def changeable(self, buffer: str) -> Array:
+        """The content of a buffer in an array of its own: what a loop made may be a view of others."""
+        before = self.array(buffer)
+        made = self.made(before.shape, before.dtype, lambda: np.array(before, order="C"))
+        self.arrays[buffer] = made
+        return made
 
     def contiguous(self, buffer: str) -> Array:
         """The content of a buffer in row-major order: a copy only where needed."""
@@ -184,7 +218,12 @@ class Memory:
         return sizes
 
 
-def _read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
+def read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
+    """Takes the inputs, and the sizes that their shapes tell.
+
+    Raises:
+        InputError: an input is missing, or has a wrong dtype, rank or dimension.
+    """
     for name in memory.program.inputs:
         buffer = memory.program.buffers[name]
         if name not in inputs:
@@ -210,37 +249,32 @@ def _read_inputs(memory: Memory, inputs: Mapping[str, Array]) -> None:
                 )
 
 
-def _run_control(memory: Memory, statement: Branch | Repeat) -> list[Array]:
-    operands = [_operand(memory, o) for o in statement.inputs]
+def _body_runner(memory: Memory) -> RunBody:
+    """What runs the bodies of one branch or repetition; each is lowered once."""
     programs: dict[int, Program] = {}
 
     def run(body: Graph, inputs: Sequence[Array], sizes: Mapping[Atom, int]) -> list[Array]:
         if id(body) not in programs:
             memory.account.spend(NODE * len(body.nodes))
             programs[id(body)] = lower(body)
-        return _run_body(body, programs[id(body)], inputs, sizes, memory.double)
+        own = dict(zip(body.inputs, inputs, strict=True))
+        inner = sizes_of_body(body, inputs, sizes)
+        return list(interpret(programs[id(body)], own, inner, double=memory.double).values())
 
-    if isinstance(statement, Branch):
-        return run_branch(statement, operands, memory.sizes, run)
-    return run_repeat(statement, operands, memory.sizes, run)
+    return run
 
 
-def _run_body(
-    body: Graph,
-    program: Program,
-    inputs: Sequence[Array],
-    sizes: Mapping[Atom, int],
-    double: bool,
-) -> list[Array]:
-    """Outputs of a body of control flow; symbols of its own are bound by the shapes of its inputs."""
-    own = dict(zip(body.inputs, inputs, strict=True))
+def sizes_of_body(
+    body: Graph, inputs: Sequence[Array], sizes: Mapping[Atom, int]
+) -> dict[Atom, int]:
+    """The sizes that a body of control flow sees: its own are those of the shapes of its inputs."""
     inner = dict(sizes)
-    for name, array in own.items():
+    for name, array in zip(body.inputs, inputs, strict=True):
         for d, extent in zip(body.types[name].shape, array.shape, strict=True):
             atom = single_atom(d)
             if isinstance(atom, Symbol):
                 inner[atom] = extent
-    return list(interpret(program, own, inner, double=double).values())
+    return inner
 
 
 def _bind(memory: Memory, bind: Bind) -> None:
@@ -480,7 +514,7 @@ def _spread(array: Array, axes: list[int], rank: int) -> Array:
 
 
 def _run_loop(memory: Memory, loop: Loop) -> None:
-    buffer = memory.program.buffers[loop.output]
+    buffer = memory.buffer(loop.output)
     shape, dtype = memory.shape(buffer.shape), memory.numpy(buffer.dtype)
     memory.account.reserve(prod(shape) * dtype.itemsize)
     reduced = loop.reduction.vars if loop.reduction else ()
@@ -492,8 +526,7 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
         grid = Grid(memory, variables, part)
         kept = grid.shape[: len(loop.vars)]
         if 0 in kept:
-            if loop.output not in memory.arrays:
-                memory.arrays[loop.output] = memory.zeros(shape, dtype)
+            memory.target(loop.output)
             continue
         value = _reduced(grid, loop) if loop.reduction else grid.value(loop.body)
         value = np.broadcast_to(memory.store(value, buffer.dtype), kept)
@@ -504,21 +537,19 @@ def _run_loop(memory: Memory, loop: Loop) -> None:
         window = target.window(shape, loop.index)
         if window is not None and _whole(window, shape):
             # The loop writes each element once, in order: its value is the buffer, without a copy.
-            memory.arrays[loop.output] = value.reshape(shape)
+            memory.assign(loop.output, value.reshape(shape))
             continue
-        if loop.output not in memory.arrays:
-            memory.arrays[loop.output] = memory.zeros(shape, dtype)
+        array = memory.target(loop.output)
         memory.account.spend(CALL * prod(kept))
         if window is not None and len(window[1]) == len(kept):
-            memory.arrays[loop.output][window[0]] = value.transpose(window[1])
+            array[window[0]] = value.transpose(window[1])
         else:
-            memory.arrays[loop.output][target.positions(loop.output, shape, loop.index)] = value
+            array[target.positions(loop.output, shape, loop.index)] = value
 
 
 def _scatter(memory: Memory, loop: Loop, target: Grid, value: Array) -> None:
-    """Writes one element after the other into a copy, which may have been a view of something else."""
-    before = memory.array(loop.output)
-    result = memory.made(before.shape, before.dtype, lambda: np.array(before, order="C"))
+    """Writes one element after the other."""
+    result = memory.changeable(loop.output)
     memory.account.spend(SCATTER * value.size)
     where = target.positions(loop.output, result.shape, loop.index)
     grid = np.broadcast_shapes(value.shape, *(np.shape(w) for w in where))
@@ -529,7 +560,6 @@ def _scatter(memory: Memory, loop: Loop, target: Grid, value: Array) -> None:
         elements[flat] = value.ravel()
     else:
         UPDATES[loop.update].at(elements, flat, value.ravel())
-    memory.arrays[loop.output] = result
 
 
 def _extent(variable: Symbol) -> Dim:
@@ -579,11 +609,11 @@ def _parts(
 def _run_operation(memory: Memory, operation: Operation) -> None:
     arrays = arrays_of(operation, lambda operand: _operand(memory, operand))
     outputs = [o for o in operation.outputs if o]
-    shapes = [memory.shape(memory.program.buffers[o].shape) for o in outputs]
+    shapes = [memory.shape(memory.buffer(o).shape) for o in outputs]
     read = sum(prod(memory.shape(o.shape)) for o in operation.inputs)
     memory.account.spend(CALL * (read + sum(map(prod, shapes))))
     for output, shape in zip(outputs, shapes, strict=True):
-        memory.account.reserve(prod(shape) * memory.program.buffers[output].dtype.size)
+        memory.account.reserve(prod(shape) * memory.buffer(output).dtype.size)
     fused = operation.epilogue
 
     def epilogue(value: Array) -> Array:
@@ -601,13 +631,14 @@ def _run_operation(memory: Memory, operation: Operation) -> None:
     for position, (name, result) in enumerate(zip(operation.outputs, results, strict=False)):
         if name is None:
             continue
-        buffer = memory.program.buffers[name]
+        buffer = memory.buffer(name)
         shape = memory.shape(buffer.shape)
         value = np.asarray(result)
         if position == 0 and operation.SLOT == "fused":
             value = epilogue(value)
-        memory.arrays[name] = memory.store(value.reshape(shape), buffer.dtype)
-        memory.account.hold(memory.arrays[name])
+        kept = memory.store(value.reshape(shape), buffer.dtype)
+        memory.assign(name, kept)
+        memory.account.hold(kept)
 
 
 def _operand(memory: Memory, operand: Operand) -> Array:
@@ -626,4 +657,13 @@ def _operand(memory: Memory, operand: Operand) -> Array:
     return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
 
 
-__all__ = ["GRID_LIMIT", "Grid", "Memory", "evaluate", "interpret"]
+__all__ = [
+    "GRID_LIMIT",
+    "Grid",
+    "Memory",
+    "evaluate",
+    "interpret",
+    "read_inputs",
+    "run_statement",
+    "sizes_of_body",
+]

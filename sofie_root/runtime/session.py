@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sofie_root.accuracy import agree
 from sofie_root.errors import InputError, SelfTestWarning, StorageError, ToolchainError
 
 from .generated import generated
@@ -184,7 +185,7 @@ class Session:
         except InputError as error:
             raise ToolchainError(f"the self-test failed: {error}") from error
         for name, found in results.items():
-            if not _agree(found, np.asarray(expected[name])):
+            if not agree(found, np.asarray(expected[name])):
                 raise ToolchainError(
                     f"the self-test failed: what {self.library.engine} compiled computes something "
                     "else than the model does. Please report this; another jit= may work",
@@ -352,21 +353,3 @@ def _address(array: Array) -> int | None:
 
 def _text(shape: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, shape))}]"
-
-
-def _agree(found: Array, expected: Array) -> bool:
-    """Whether two outputs are the same but for rounding: this is to find code that computes nonsense.
-
-    A value near a decision (a sort, a quantisation step) may fall on either side of it.
-    """
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return False
-    a, b = found.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return False
-    a, b = a[finite], b[finite]
-    if found.dtype.kind in "biu":
-        return bool(np.all(np.abs(a - b) <= (1 if found.dtype in (np.int8, np.uint8) else 0)))
-    # The scale is the tensor's, not the element's: a sum that cancels rounds as its terms do.
-    return bool(np.all(np.abs(a - b) <= 1e-2 * np.max(np.abs(b), initial=0.0) + 1e-6))

@@ -76,6 +76,12 @@ class Plan:
         total = self._value(self.total, lambda _: TYPICAL_SIZE)
         return typical(self.intermediates) / total if total else 1.0
 
+    def places(self, size: Callable[[Symbol], int]) -> tuple[dict[str, int], int]:
+        """The byte offset of each planned temporary, and the bytes of the arena, for these sizes."""
+        value = self._values(size)
+        offsets = {name: value(as_poly(offset_symbol(name))) for name in self.offsets}
+        return offsets, value(self.total)
+
     def live_bytes(
         self, lifetimes: Iterable[Lifetime], steps: int, sizes: Mapping[str, int]
     ) -> list[int]:
