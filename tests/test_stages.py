@@ -142,7 +142,9 @@ def program() -> Program:
         Loop("y", (i, j), at, read + 1.0),
         Loop("z", (i, j), at, ex.Load(DType.FLOAT, "y", at)),
     ]
-    return Program("p", ("x",), {"out": "z"}, buffers, {}, list(loops))
+    result = Program("p", ("x",), {"out": "z"}, buffers)
+    result.statements.extend(loops)
+    return result
 
 
 def change(k: int, **fields: Any) -> Program:
@@ -162,7 +164,7 @@ X = ex.Load(DType.FLOAT, "x", (I, J))
 
 def backwards() -> Program:
     result = program()
-    result.statements.reverse()
+    result.statements = result.statements[::-1]
     return result
 
 

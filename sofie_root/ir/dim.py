@@ -302,6 +302,17 @@ class Poly:
         """The atoms of this polynomial, not those inside its floor divisions."""
         return frozenset(atom for mono, _ in self.terms for atom, _ in mono)
 
+    @cached_property
+    def all_atoms(self) -> tuple[Atom, ...]:
+        """Every atom, each followed by those inside it; see :func:`walk`."""
+        atoms: list[Atom] = []
+        for atom in sorted(self.atoms, key=lambda a: a.order):
+            atoms.append(atom)
+            for inner in atom.dims():
+                if isinstance(inner, Poly):
+                    atoms += inner.all_atoms
+        return tuple(atoms)
+
     def __str__(self) -> str:
         return _text(self)
 
@@ -636,11 +647,7 @@ def evaluate(d: Dim, lookup: Lookup) -> Any:
 
 def walk(d: Dim) -> Iterator[Atom]:
     """Every atom of an expression, those inside other atoms included."""
-    if isinstance(d, Poly):
-        for atom in sorted(d.atoms, key=lambda a: a.order):
-            yield atom
-            for inner in atom.dims():
-                yield from walk(inner)
+    return iter(d.all_atoms if isinstance(d, Poly) else ())
 
 
 def size_symbols(dims: Iterable[Dim]) -> list[Symbol]:
@@ -655,7 +662,7 @@ def size_symbols(dims: Iterable[Dim]) -> list[Symbol]:
 
 def depends_on(d: Dim, atom: Atom) -> bool:
     """Whether ``atom`` occurs anywhere in the expression."""
-    return any(a == atom for a in walk(d))
+    return isinstance(d, Poly) and atom in d.all_atoms
 
 
 def linear(d: Dim, atom: Atom) -> tuple[Dim, Dim] | None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir.dim import Atom, Dim, as_poly, substitute
+from sofie_root.ir.dim import walk as walk_dim
 from sofie_root.ir.dtype import DType
 
 from .scalar import FUNCTIONS, mismatch
@@ -253,19 +254,14 @@ def guard(condition: Expr, inside: Expr, outside: Expr | Number) -> Expr:
 
 def walk(expr: Expr) -> Iterator[Expr]:
     """The expression and everything inside it, reads inside indices included."""
-    yield expr
-    for child in expr.children():
-        yield from walk(child)
-    for dim in _own_dims(expr):
-        yield from _walk_dim(dim)
-
-
-def _walk_dim(dim: Dim) -> Iterator[Expr]:
-    from sofie_root.ir.dim import walk as walk_dim
-
-    for atom in walk_dim(dim):
-        if isinstance(atom, Cell):
-            yield from walk(atom.expr)
+    waiting = [expr]
+    while waiting:
+        e = waiting.pop()
+        yield e
+        inside = [*e.children()]
+        for dim in _own_dims(e):
+            inside += [atom.expr for atom in walk_dim(dim) if isinstance(atom, Cell)]
+        waiting += reversed(inside)
 
 
 def _own_dims(expr: Expr) -> tuple[Dim, ...]:
@@ -301,23 +297,24 @@ def substitute_dims(expr: Expr, mapping: Mapping[Atom, Dim]) -> Expr:
 def map_loads(expr: Expr, fn: Callable[[Load], Expr]) -> Expr:
     """The expression with every read replaced by ``fn`` of it, those inside indices included."""
     if isinstance(expr, Load):
-        return fn(replace(expr, index=tuple(map_dim_loads(d, fn) for d in expr.index)))
+        index = tuple(map_dim_loads(d, fn) for d in expr.index)
+        return fn(expr if index == expr.index else replace(expr, index=index))
     if isinstance(expr, Index):
         return replace(expr, dim=map_dim_loads(expr.dim, fn))
     if isinstance(expr, Call):
-        return replace(expr, args=tuple(map_loads(a, fn) for a in expr.args))
+        args = tuple(map_loads(a, fn) for a in expr.args)
+        same = all(a is b for a, b in zip(args, expr.args, strict=True))
+        return expr if same else replace(expr, args=args)
     return expr
 
 
 def map_dim_loads(dim: Dim, fn: Callable[[Load], Expr]) -> Dim:
     """An index with every read inside it replaced by ``fn`` of it."""
-    from sofie_root.ir.dim import walk as walk_dim
-
     mapping: dict[Atom, Dim] = {}
     for atom in walk_dim(dim):
         if isinstance(atom, Cell):
             mapping[atom] = as_index(map_loads(atom.expr, fn), atom.extent)
-    return substitute(dim, mapping)
+    return substitute(dim, mapping) if mapping else dim
 
 
 def loads(expr: Expr) -> list[Load]:

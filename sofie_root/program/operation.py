@@ -8,7 +8,7 @@ packing, workspace, argument order, header files and C++ types are nowhere here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -76,6 +76,9 @@ class Operation:
 
     outputs: tuple[str | None, ...]
     origin: tuple[str, ...] = ()
+
+    cached_reads: frozenset[str] | None = field(default=None, init=False, repr=False, compare=False)
+    """Names of what it reads; see :func:`~.uses.reads`."""
 
     SLOT: ClassVar[str] = ""
     """The field that holds an :class:`Epilogue`: ``"fused"`` where it is done to the elements of the first

@@ -7,20 +7,30 @@ composed into its readers), a *loop* computes one expression per element, pointw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from sofie_root.ir.dim import Broadcast, Dim, Min, Symbol, minimum, product, single_atom
+from sofie_root.ir.dim import (
+    Atom,
+    Broadcast,
+    Dim,
+    Min,
+    Symbol,
+    minimum,
+    product,
+    single_atom,
+    size_symbols,
+)
 from sofie_root.ir.dtype import DType
 from sofie_root.ir.graph import Graph
 from sofie_root.ir.types import Shape
 
 from .choice import Choice
-from .expr import Expr, Load, map_dim_loads, map_loads
+from .expr import Expr, Load, map_dim_loads, map_loads, substitute_dims
 from .operation import (
     AnyForm,
     Epilogue,
@@ -30,6 +40,9 @@ from .operation import (
     Operation,
     contiguous_strides,
 )
+
+if TYPE_CHECKING:
+    from .statements import Statements
 
 Array = npt.NDArray[Any]
 MOST_ELEMENTS = 1 << 44
@@ -99,6 +112,8 @@ class Loop:
     reduction: Reduction | None = None
     origin: tuple[str, ...] = ()
     update: Update | None = None
+    cached_reads: frozenset[str] | None = field(default=None, init=False, repr=False, compare=False)
+    """Names of what it reads; see :func:`~.uses.reads`."""
 
     @property
     def is_view(self) -> bool:
@@ -109,6 +124,28 @@ class Loop:
     def scatters(self) -> bool:
         """Whether it writes over what is there, an element more than once or not at all."""
         return self.update is not None
+
+    def indices_at(self, index: Sequence[Dim]) -> dict[Atom, Dim] | None:
+        """The value of each of its variables when it writes the element at ``index``.
+
+        None where it walks its output otherwise than element by element along the axes.
+        """
+        mapping: dict[Atom, Dim] = {}
+        for own, at in zip(self.index, index, strict=True):
+            atom = single_atom(own)
+            if isinstance(atom, Symbol) and atom in self.vars:
+                mapping[atom] = at
+            elif own != 0:
+                return None
+        return mapping if len(mapping) == len(self.vars) else None
+
+    def at(self, index: Sequence[Dim]) -> Expr | None:
+        """What it computes (or, if it reduces, what it combines) for the element at ``index``.
+
+        None where it walks its output otherwise than element by element along the axes.
+        """
+        mapping = self.indices_at(index)
+        return None if mapping is None else substitute_dims(self.body, mapping)
 
     def map_loads(self, fn: Callable[[Load], Expr]) -> Loop:
         """The loop with every read replaced by ``fn`` of it, those inside its target's index included."""
@@ -398,6 +435,12 @@ class Fetch:
 Statement: TypeAlias = Loop | Operation | Bind | Check | Branch | Repeat | Fetch
 
 
+def _no_statements() -> Statements:
+    from .statements import Statements  # it asks what the statements of this module read
+
+    return Statements()
+
+
 @dataclass(slots=True)
 class Program:
     """Statements over buffers.
@@ -413,11 +456,49 @@ class Program:
     outputs: dict[str, str]
     buffers: dict[str, Buffer] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
-    statements: list[Statement] = field(default_factory=list)
     choice: Choice = field(default_factory=Choice)
     forms: Forms = field(default_factory=AnyForm)
-
+    _statements: Statements = field(default_factory=_no_statements)
     _suffixes: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def statements(self) -> Statements:
+        """The statements in order; edits of this list keep :meth:`readers` and :meth:`writers` up to date."""
+        return self._statements
+
+    @statements.setter
+    def statements(self, statements: Sequence[Statement]) -> None:
+        if statements is not self._statements:
+            self._statements = type(self._statements)(statements)
+
+    def readers(self, buffer: str) -> list[Statement]:
+        """The statements that read a buffer (or the results of a branch or repetition), in order."""
+        return self._statements.readers(buffer)
+
+    def writers(self, buffer: str) -> list[Statement]:
+        """The statements that write a buffer, in order."""
+        return self._statements.writers(buffer)
+
+    def writer(self, buffer: str) -> Statement | None:
+        """The statement that alone writes a buffer; None where there is none or more than one."""
+        writers = self._statements.writers(buffer)
+        return writers[0] if len(writers) == 1 else None
+
+    def replace(self, old: Statement, *new: Statement) -> None:
+        """Puts statements (or none) into the place of one."""
+        at = self._statements.place(old)
+        if len(new) == 1:
+            self._statements[at] = new[0]
+        else:
+            self._statements[at : at + 1] = new
+
+    def knows_sizes(self, statement: Statement, dims: Iterable[Dim]) -> bool:
+        """Whether all sizes in these expressions have their values when a statement runs."""
+        sizes = set(size_symbols(dims))
+        if not sizes:
+            return True
+        after = self._statements[self._statements.place(statement) :]
+        return {s.symbol for s in after if isinstance(s, Bind)}.isdisjoint(sizes)
 
     def fresh(self, name: str) -> str:
         """A buffer name that is not taken: this one, or one with a number behind it."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set
 
-from sofie_root.ir.dim import Dim, Symbol, size_symbols, walk
+from sofie_root.ir.dim import Dim, Symbol, walk
 
 from . import expr as ex
 from .expr import Cell, ResultSize
 from .operation import Operation
-from .program import Bind, Branch, Fetch, Loop, Program, Repeat, Statement
+from .program import Bind, Branch, Fetch, Loop, Repeat, Statement
 
 
-def reads(statement: Statement) -> set[str]:
+def reads(statement: Statement) -> Set[str]:
     """Names of the buffers, branches and repetitions whose results a statement reads."""
+    if isinstance(statement, Loop | Operation):
+        if (
+            statement.cached_reads is None
+        ):  # a statement never changes: what it reads is found out once
+            object.__setattr__(statement, "cached_reads", frozenset(_reads(statement)))
+        assert statement.cached_reads is not None
+        return statement.cached_reads
+    return _reads(statement)
+
+
+def _reads(statement: Statement) -> set[str]:
     if isinstance(statement, Loop):
         found = {load.buffer for load in ex.loads(statement.body)}
         if statement.scatters:
@@ -34,7 +45,7 @@ def reads(statement: Statement) -> set[str]:
     return {statement.control} if isinstance(statement, Fetch) else set()
 
 
-def reads_elements(statement: Statement) -> set[str]:
+def reads_elements(statement: Statement) -> Set[str]:
     """Buffers that a statement other than a loop reads at indices, as opposed to whole operands."""
     if isinstance(statement, Operation):
         epilogue = statement.epilogue
@@ -67,9 +78,3 @@ def dim_reads(dims: tuple[Dim, ...]) -> set[str]:
         if isinstance(atom, Cell)
         for load in ex.loads(atom.expr)
     }
-
-
-def knows_sizes(program: Program, statement: Statement, dims: Iterable[Dim]) -> bool:
-    """Whether all sizes in these expressions have their values when a statement of the program runs."""
-    after = program.statements[program.statements.index(statement) :]
-    return {s.symbol for s in after if isinstance(s, Bind)}.isdisjoint(size_symbols(dims))

@@ -24,7 +24,6 @@ from sofie_root.program.expr import Call, Const, Expr, Load
 from sofie_root.program.operation import Operation
 from sofie_root.program.program import Loop, Program, Statement
 from sofie_root.program.scalar import FUNCTIONS
-from sofie_root.program.uses import reads, writes
 
 from .inline import Decisions, cost
 
@@ -162,16 +161,14 @@ def _divide_once(program: Program) -> None:
         name = loop.output
         if name in program.outputs.values() or loop.body.dtype is not DType.FLOAT:
             continue
-        if sum(name in writes(s) for s in program.statements) != 1:
-            continue
-        readers = [j for j, s in enumerate(program.statements) if name in reads(s)]
-        if not all(_only_divides(program.statements[j], name) for j in readers):
+        readers = program.readers(name)
+        if program.writer(name) is None or not all(_only_divides(s, name) for s in readers):
             continue
         program.statements[k] = replace(loop, body=ex.call("div", 1.0, loop.body))
 
         change = partial(_rewritten, rule=partial(_times, name))
-        for j in readers:
-            program.statements[j] = _map_body(program.statements[j], change)
+        for reader in readers:
+            program.replace(reader, _map_body(reader, change))
 
 
 def _times(name: str, e: Call) -> Expr:

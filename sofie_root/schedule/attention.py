@@ -25,7 +25,6 @@ from sofie_root.ir.dim import (
     floordiv,
     linear,
     product,
-    single_atom,
     substitute,
     walk,
 )
@@ -37,7 +36,7 @@ from sofie_root.program.expr import Acc, Call, Const, Expr, Load
 from sofie_root.program.operation import Epilogue, Operand, contiguous_strides
 from sofie_root.program.operations.matmul import Attention, MatMul
 from sofie_root.program.program import Buffer, Loop, Program, Reduction
-from sofie_root.program.uses import dim_reads, knows_sizes, reads, writes
+from sofie_root.program.uses import dim_reads
 
 from .arithmetic import reciprocal
 from .epilogue import index_of, with_acc
@@ -100,13 +99,13 @@ def _match(program: Program, values: MatMul, side: int) -> Match | str:
     for v, step in zip(at, steps, strict=True):
         position = position + v * step
     buffer = program.buffers[operand.buffer]
-    quotient = _value_at(quotients, reshape_index((position,), (buffer.numel,), buffer.shape))
+    quotient = quotients.at(reshape_index((position,), (buffer.numel,), buffer.shape))
     parts = _arguments(quotient, "div", Load, Load)
     if parts is None or column.extent == 1:
         return ""
     e, total = parts
     terms, sums = _only_writer(program, e.buffer), _only_writer(program, total.buffer)
-    raised = _arguments(None if terms is None else _value_at(terms, e.index), "exp", Call)
+    raised = _arguments(None if terms is None else terms.at(e.index), "exp", Call)
     parts = _arguments(raised and raised[0], "sub", Expr, Load)
     if sums is None or parts is None:
         return ""
@@ -120,8 +119,7 @@ def _match(program: Program, values: MatMul, side: int) -> Match | str:
         return "it is no softmax along the axis that the second product sums over"
     if not isinstance(score, Load):
         return "what is done to the scores does not fit vectors"
-    products = [s for s in program.statements if score.buffer in writes(s)]
-    scores = products[0] if len(products) == 1 else None
+    scores = program.writer(score.buffer)
     if not isinstance(scores, MatMul):
         return "its scores are no product"
     if program.buffers[score.buffer].dtype is not DType.FLOAT:
@@ -137,7 +135,7 @@ def _match(program: Program, values: MatMul, side: int) -> Match | str:
         quotients.output: {id(values)},
     }
     for name, allowed in users.items():
-        readers = {id(s) for s in program.statements if name in reads(s)}
+        readers = {id(s) for s in program.readers(name)}
         if not readers <= allowed or name in program.outputs.values():
             return "scores or probabilities are read elsewhere"
     statements = (scores, maxima, terms, sums, quotients, values)
@@ -151,8 +149,8 @@ def _scores_shape(values: MatMul, side: int) -> tuple[Dim, ...]:
 
 
 def _only_writer(program: Program, buffer: str) -> Loop | None:
-    found = [s for s in program.statements if buffer in writes(s)]
-    return found[0] if len(found) == 1 and isinstance(found[0], Loop) else None
+    writer = program.writer(buffer)
+    return writer if isinstance(writer, Loop) else None
 
 
 def _arguments(e: Any, function: str, *kinds: type[Expr]) -> tuple[Any, ...] | None:
@@ -162,28 +160,10 @@ def _arguments(e: Any, function: str, *kinds: type[Expr]) -> tuple[Any, ...] | N
     return e.args if all(map(isinstance, e.args, kinds)) else None
 
 
-def _mapping(loop: Loop, index: Sequence[Dim]) -> dict[Atom, Dim] | None:
-    """The loop's variables for the element at ``index`` of its output; None where it is no plain loop."""
-    mapping: dict[Atom, Dim] = {}
-    for own, at in zip(loop.index, index, strict=True):
-        atom = single_atom(own)
-        if isinstance(atom, Symbol) and atom in loop.vars:
-            mapping[atom] = at
-        elif own != 0:
-            return None
-    return mapping if len(mapping) == len(loop.vars) else None
-
-
-def _value_at(loop: Loop, index: Sequence[Dim]) -> Expr | None:
-    """What a loop computes for the element at ``index``; None where it is no plain loop."""
-    mapping = _mapping(loop, index)
-    return None if mapping is None else ex.substitute_dims(loop.body, mapping)
-
-
 def _reduced(loop: Loop, kind: str, index: Sequence[Dim], column: Symbol) -> Expr | None:
     """What a loop reduces over ``column`` for the element at ``index``; None where it does not."""
     reduction = loop.reduction
-    mapping = _mapping(loop, index)
+    mapping = loop.indices_at(index)
     if not isinstance(reduction, Reduction) or reduction.kind != kind or mapping is None:
         return None
     if len(reduction.vars) != 1 or reduction.vars[0].extent != column.extent:
@@ -254,7 +234,7 @@ def _resolve(program: Program, operand: Operand) -> tuple[Source, list[Dim]]:
         return plain, []
     axes = tuple(Symbol(f"{operand.buffer}.a{k}", d) for k, d in enumerate(operand.shape))
     at = tuple(index_of(v) for v in axes)
-    mapping = _mapping(writer, reshape_index(at, operand.shape, buffer.shape))
+    mapping = writer.indices_at(reshape_index(at, operand.shape, buffer.shape))
     if mapping is None:
         return plain, []
     source = program.buffers[body.buffer]
@@ -335,7 +315,6 @@ def _replace(program: Program, found: Match) -> None:
     q, k, v = (s.operand for s in sources)
     b0, b1, m, _ = q.shape
     d = v.shape[-1]
-    place = program.statements.index(values)
     out, after = _finish(program, values)
     shape = (b0, b1, d, m) if found.transposed else (b0, b1, m, d)
     moved = None if after is not None else _written_to(program, values, shape)
@@ -354,13 +333,11 @@ def _replace(program: Program, found: Match) -> None:
         outputs=(out,),
         origin=found.origin,
     )
-    program.statements[place : place + 1] = [attention] if after is None else [attention, after]
+    program.replace(values, *([attention] if after is None else [attention, after]))
     if moved is not None:
-        program.statements = [
-            s
-            for s in program.statements
-            if s is attention or not (isinstance(s, Loop) and s.output == out)
-        ]
+        for s in program.writers(out):
+            if isinstance(s, Loop):
+                program.replace(s)
 
 
 def _score(
@@ -399,9 +376,7 @@ def _finish(program: Program, values: MatMul) -> tuple[str, Loop | None]:
     assert out is not None
     if values.epilogue is None or isinstance(values.epilogue.body, Acc):
         return out, None
-    name = f"{out}.attention"
-    while name in program.buffers:
-        name += "'"
+    name = program.fresh(f"{out}.attention")
     buffer = program.buffers[out]
     variables = values.epilogue.vars
     own = tuple(v.extent or 1 for v in variables)
@@ -422,7 +397,7 @@ def _written_to(
     """Where the only reader copies the result to, and its strides there along the kernel's axes."""
     result = kernel.outputs[0]
     assert result is not None
-    readers = [s for s in program.statements if result in reads(s)]
+    readers = program.readers(result)
     if len(readers) != 1 or result in program.outputs.values():
         return None
     copy = readers[0]
@@ -432,9 +407,9 @@ def _written_to(
     source, target = program.buffers[result], program.buffers[copy.output]
     if source.dtype is not target.dtype or source.numel != target.numel:
         return None
-    if not knows_sizes(program, kernel, target.shape):
+    if not program.knows_sizes(kernel, target.shape):
         return None
-    if _mapping(copy, copy.index) is None or dim_reads((*copy.index, *copy.body.index)):
+    if copy.indices_at(copy.index) is None or dim_reads((*copy.index, *copy.body.index)):
         return None
     read = flat_index(copy.body.index, source.shape)
     written = flat_index(copy.index, target.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, depends_on, linear, single_atom
+from sofie_root.ir.dim import Dim, Symbol, as_poly, depends_on, linear
 from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program import lanes
@@ -14,82 +14,78 @@ from sofie_root.program.operation import Epilogue, Operation
 from sofie_root.program.program import Loop, Program
 from sofie_root.program.uses import dim_reads, reads
 
-from .inline import Decisions, Reads, remove_dead
+from .inline import Decisions, remove_dead
 
 MAX_EPILOGUE = 80
 """Nodes of an epilogue expression; beyond it the accumulators spill out of registers."""
 
 
 def fuse_epilogues(program: Program, decisions: Decisions) -> None:
-    """Moves each pointwise loop that alone reads a kernel's result into that kernel."""
-    read_by, returned = Reads(program), set(program.outputs.values())
-    dead: set[int] = set()
-    for at in range(len(program.statements)):
-        # What was fused here from further up may take in what follows, too.
-        kernel = program.statements[at]
-        if not isinstance(kernel, Operation) or kernel.SLOT != "fused":
+    """Moves each pointwise loop that alone reads an operation's result into that operation.
+
+    Needs: composed views, so that what is done to a result is one loop. Leaves: operations with
+    expressions in their slot ``fused``, at the places of the loops.
+    """
+    at = 0
+    while at < len(program.statements):
+        operation = program.statements[at]
+        at += 1
+        # What was fused from further up stands at the place of its loop, and may take in what follows it.
+        if not isinstance(operation, Operation) or not _gives_to_one(program, operation):
             continue
-        result = kernel.outputs[0]
-        if result is None or result in returned or not _takes_epilogue(program, kernel):
-            continue
-        readers = read_by.readers(result)
+        result = operation.outputs[0]
+        assert result is not None
+        readers = program.readers(result)
         if len(readers) != 1:
             if readers:
                 decisions.refused.append(
-                    f"epilogue of {_label(kernel)}: its result is read {len(readers)} times"
+                    f"epilogue of {_label(operation)}: its result is read {len(readers)} times"
                 )
             continue
-        loop = program.statements[readers[0]]
-        fused = _fuse(program, kernel, loop) if isinstance(loop, Loop) else "is read by a kernel"
+        loop = readers[0]
+        fused = _fuse(program, operation, loop) if isinstance(loop, Loop) else "is read by a kernel"
         if isinstance(fused, str):
-            decisions.refused.append(f"{_label(loop)} into {_label(kernel)}: {fused}")
+            decisions.refused.append(f"{_label(loop)} into {_label(operation)}: {fused}")
             continue
-        decisions.fused.append(f"{_label(loop)} into the epilogue of {_label(kernel)}")
-        program.statements[readers[0]] = fused
-        read_by.update(readers[0], reads(fused))
-        read_by.update(at, set())
-        dead.add(at)
-    program.statements = [s for k, s in enumerate(program.statements) if k not in dead]
+        decisions.fused.append(f"{_label(loop)} into the epilogue of {_label(operation)}")
+        program.replace(loop, fused)
+        program.replace(operation)
+        at -= 1
     decisions.refused = list(dict.fromkeys(decisions.refused))
     remove_dead(program)
 
 
-def fuse_early(program: Program, read_by: Reads, position: int) -> bool:
-    """Moves the loop at this position into the kernel whose only result it alone reads, if it fits.
-
-    Args:
-        program: changed in place; the kernel at its old position is then dead.
-        read_by: the buffers that each statement reads, none for dead ones; kept up to date.
-        position: of the loop.
+def fuse_early(program: Program, loop: Loop) -> bool:
+    """Moves a loop into the operation whose only result it alone reads, if it fits.
 
     Returns:
-        Whether it was moved.
+        Whether it was moved; the operation then stands at the place of the loop.
     """
-    loop = program.statements[position]
-    assert isinstance(loop, Loop)
-    for at, kernel in enumerate(program.statements[:position]):
-        if not isinstance(kernel, Operation) or kernel.SLOT != "fused":
+    writers = [program.writer(name) for name in reads(loop)]
+    operations = [s for s in writers if isinstance(s, Operation) and _gives_to_one(program, s)]
+    for operation in sorted(operations, key=program.statements.place):
+        result = operation.outputs[0]
+        if result is None or any(o is not None for o in operation.outputs[1:]):
             continue
-        result = kernel.outputs[0]
-        if (
-            result is None
-            or read_by.readers(result) != [position]
-            or result in program.outputs.values()
-            or any(o is not None for o in kernel.outputs[1:])
-            or not _takes_epilogue(program, kernel)
-        ):
+        if len(program.readers(result)) != 1:
             continue
-        fused = _fuse(program, kernel, loop)
+        fused = _fuse(program, operation, loop)
         if isinstance(fused, Operation):
-            program.statements[position] = fused
-            read_by.update(position, reads(fused))
-            read_by.update(at, set())
+            program.replace(loop, fused)
+            program.replace(operation)
             return True
     return False
 
 
-def _takes_epilogue(program: Program, operation: Operation) -> bool:
-    return program.forms.form(operation).epilogue_axes is not None
+def _gives_to_one(program: Program, operation: Operation) -> bool:
+    """Whether its first result stays inside the program, and something can be fused into it."""
+    result = operation.outputs[0]
+    return (
+        operation.SLOT == "fused"
+        and result is not None
+        and result not in program.outputs.values()
+        and program.forms.form(operation).epilogue_axes is not None
+    )
 
 
 def _label(statement: object) -> str:
@@ -121,17 +117,15 @@ def _fuse(program: Program, kernel: Operation, loop: Loop) -> Operation | str:
     old = kernel.epilogue
     variables = old.vars if old else _fresh(source.shape, result)
     at = reshape_index(tuple(index_of(v) for v in variables), source.shape, target.shape)
-    mapping: dict[Atom, Dim] = {}
-    for own, position in zip(loop.index, at, strict=True):
-        atom = single_atom(own)
-        if isinstance(atom, Symbol):
-            mapping[atom] = position
+    value = loop.at(at)
+    if value is None:
+        return "it covers only a part"
     inner = old.body if old else Acc(source.dtype)
 
     def read(load: Load) -> Expr:
         return inner if load.buffer == result else load
 
-    body = ex.map_loads(ex.substitute_dims(loop.body, mapping), read)
+    body = ex.map_loads(value, read)
     if sum(1 for _ in ex.walk(body)) > MAX_EPILOGUE:
         return "the expression is too long for registers"
     groups = form.epilogue_axes

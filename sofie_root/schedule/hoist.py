@@ -148,9 +148,7 @@ def _store(
     program: Program, loop: Loop, used: tuple[Symbol, ...], position: Dim, made: list[Loop]
 ) -> str:
     """Adds a loop that stores the position; the name of its buffer."""
-    name = f"{loop.output}.position"
-    while name in program.buffers:
-        name += "'"
+    name = program.fresh(f"{loop.output}.position")
     shape = tuple(v.extent if v.extent is not None else 1 for v in used)
     program.buffers[name] = Buffer(name, DType.INT64, shape)
     # Indices of its own: where two extents are equal, the loops may be joined either way.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sofie_root.ir.dim import (
-    Atom,
     Dim,
     Symbol,
     at_least,
@@ -63,28 +61,6 @@ def size(expr: Expr) -> int:
     return sum(1 for _ in ex.walk(expr))
 
 
-class Reads:
-    """Which statement reads which buffers, kept in both directions while statements change."""
-
-    def __init__(self, program: Program) -> None:
-        self._read: dict[int, set[str]] = {}
-        self._readers: dict[str, set[int]] = defaultdict(set)
-        for position, statement in enumerate(program.statements):
-            self.update(position, reads(statement))
-
-    def readers(self, buffer: str) -> list[int]:
-        """Positions of the statements that read a buffer, in order."""
-        return sorted(self._readers.get(buffer, ()))
-
-    def update(self, position: int, names: set[str]) -> None:
-        """Notes what the statement at this position reads now."""
-        for name in self._read.get(position, ()):
-            self._readers[name].discard(position)
-        for name in names:
-            self._readers[name].add(position)
-        self._read[position] = names
-
-
 def remove_dead(program: Program) -> None:
     """Drops statements whose results nobody needs, and kernel outputs that nobody reads."""
     needed = set(program.outputs.values())
@@ -111,22 +87,17 @@ def remove_dead(program: Program) -> None:
 
 def compose_views(program: Program, decisions: Decisions) -> None:
     """Moves views into the loops that read them, so that it shows in which order those walk."""
-    writers = Counter(name for statement in program.statements for name in writes(statement))
-    read_by: dict[str, list[int]] = defaultdict(list)
-    for k, statement in enumerate(program.statements):
-        for name in reads(statement):
-            read_by[name].append(k)
-    for view in program.statements:
-        if not isinstance(view, Loop) or not view.is_view or writers[view.output] != 1:
+    for at in range(len(program.statements)):
+        view = program.statements[at]
+        if not isinstance(view, Loop) or not view.is_view or program.writer(view.output) is None:
             continue
         if not _covers(program, view):
             continue
-        for k in read_by[view.output]:
-            reader = program.statements[k]
+        for reader in program.readers(view.output):
             if isinstance(reader, Loop):
                 origin = _join(view.origin, reader.origin)
                 spliced = reader.map_loads(partial(_splice, producer=view))
-                program.statements[k] = replace(spliced, origin=origin)
+                program.replace(reader, replace(spliced, origin=origin))
 
 
 def inline(program: Program, decisions: Decisions) -> None:
@@ -134,26 +105,26 @@ def inline(program: Program, decisions: Decisions) -> None:
     from .epilogue import fuse_early
 
     _inline_scalar_constants(program)
-    writers: dict[str, int] = defaultdict(int)
-    for statement in program.statements:
-        for name in writes(statement):
-            writers[name] += 1
-    read_by, returned = Reads(program), set(program.outputs.values())
-    for position in range(len(program.statements)):
-        producer = program.statements[position]
-        if not isinstance(producer, Loop) or producer.reduction or writers[producer.output] != 1:
+    at = 0
+    while at < len(program.statements):
+        producer = program.statements[at]
+        at += 1
+        if not isinstance(producer, Loop) or producer.reduction:
             continue
-        if not _covers(program, producer):
+        if program.writer(producer.output) is None or not _covers(program, producer):
             continue
-        readers = [k for k in read_by.readers(producer.output) if k > position]
-        if len(readers) > 1 and not producer.is_view and fuse_early(program, read_by, position):
-            continue  # better once in the kernel than again in every reader
+        readers = program.readers(producer.output)
+        if len(readers) > 1 and not producer.is_view and fuse_early(program, producer):
+            at -= 1  # better once in the kernel than again in every reader
+            continue
         if readers:
             _inline_producer(program, readers, producer, decisions)
-            for k in readers:
-                read_by.update(k, reads(program.statements[k]))
-            if not read_by.readers(producer.output) and producer.output not in returned:
-                read_by.update(position, set())
+            if (
+                not program.readers(producer.output)
+                and producer.output not in program.outputs.values()
+            ):
+                program.replace(producer)
+                at -= 1
     remove_dead(program)
 
 
@@ -167,11 +138,13 @@ def _inline_scalar_constants(program: Program) -> None:
     def literal(load: Load) -> Expr:
         return literals.get(load.buffer, load)
 
-    for k, statement in enumerate(program.statements):
-        if isinstance(statement, Loop):
-            program.statements[k] = statement.map_loads(literal)
-        elif isinstance(statement, Bind):
-            program.statements[k] = replace(statement, value=ex.map_loads(statement.value, literal))
+    for name in literals:
+        for statement in program.readers(name):
+            if isinstance(statement, Loop):
+                program.replace(statement, statement.map_loads(literal))
+            elif isinstance(statement, Bind):
+                value = ex.map_loads(statement.value, literal)
+                program.replace(statement, replace(statement, value=value))
 
 
 def _covers(program: Program, loop: Loop) -> bool:
@@ -186,52 +159,42 @@ def _covers(program: Program, loop: Loop) -> bool:
 
 
 def _inline_producer(
-    program: Program, readers: list[int], producer: Loop, decisions: Decisions
+    program: Program, readers: list[Statement], producer: Loop, decisions: Decisions
 ) -> None:
     view = producer.is_view
     price = cost(producer.body)
-    calls = Operation | Branch | Repeat
-    loops = [k for k in readers if not isinstance(program.statements[k], calls)]
-    kernels = [k for k in readers if isinstance(program.statements[k], calls)]
-    for k in kernels:
-        if view:
-            kernel = program.statements[k]
-            assert isinstance(kernel, calls)
-            program.statements[k] = _compose_operands(program, producer, kernel)
-    must_store = producer.output in program.outputs.values() or any(
-        producer.output in reads(program.statements[k]) for k in kernels
-    )
-    sites = 0
-    for k in loops:
-        statement = program.statements[k]
-        if isinstance(statement, Loop):
-            sites += len({d.index for d in _sites(statement, producer)})
-    body_size = size(producer.body)
-    for k in loops:
-        statement = program.statements[k]
-        if isinstance(statement, Bind):
+    loops: list[Loop] = []
+    must_store = producer.output in program.outputs.values()
+    for reader in readers:
+        if isinstance(reader, Loop):
+            loops.append(reader)
+        elif isinstance(reader, Bind):
             if view:
-                value = ex.map_loads(statement.value, partial(_splice, producer=producer))
-                program.statements[k] = replace(statement, value=value)
-            continue
-        assert isinstance(statement, Loop)
-        found = _sites(statement, producer)
-        once = sites == 1 and not must_store and _iterations(statement, program, producer)
-        cheap = price <= RECOMPUTE_COST and not (_picks(found) and _reads_several(producer))
-        grown = size(statement.body) + len(found) * body_size
+                value = ex.map_loads(reader.value, partial(_splice, producer=producer))
+                program.replace(reader, replace(reader, value=value))
+        elif isinstance(reader, Operation | Branch | Repeat):
+            composed = _compose_operands(program, producer, reader) if view else reader
+            program.replace(reader, composed)
+            must_store = must_store or producer.output in reads(composed)
+    sites = sum(len({d.index for d in _sites(loop, producer)}) for loop in loops)
+    body_size = size(producer.body)
+    for loop in loops:
+        places = _sites(loop, producer)
+        once = sites == 1 and not must_store and _iterations(loop, program, producer)
+        cheap = price <= RECOMPUTE_COST and not (_picks(places) and _reads_several(producer))
+        grown = size(loop.body) + len(places) * body_size
         if view or ((once or cheap) and grown <= MAX_BODY):
-            spliced = statement.map_loads(partial(_splice, producer=producer))
-            origin = _join(producer.origin, statement.origin)
-            program.statements[k] = replace(spliced, origin=origin)
+            spliced = loop.map_loads(partial(_splice, producer=producer))
+            program.replace(loop, replace(spliced, origin=_join(producer.origin, loop.origin)))
             if not view:
-                decisions.fused.append(f"{_name(producer)} into {_name(statement)}")
+                decisions.fused.append(f"{_name(producer)} into {_name(loop)}")
         elif not view:
             reason = (
                 f"the expression would have {grown} nodes"
                 if grown > MAX_BODY
                 else f"costs {price} per element and would be computed more than once"
             )
-            decisions.refused.append(f"{_name(producer)} into {_name(statement)}: {reason}")
+            decisions.refused.append(f"{_name(producer)} into {_name(loop)}: {reason}")
 
 
 def _name(statement: Loop | Operation) -> str:
@@ -267,12 +230,9 @@ def _splice(load: Load, producer: Loop) -> Expr:
     """What the producer computes, where this reads its output; any other read as it is."""
     if load.buffer != producer.output:
         return load
-    mapping: dict[Atom, Dim] = {}
-    for target, at in zip(producer.index, load.index, strict=True):
-        atom = single_atom(target)
-        if atom is not None:
-            mapping[atom] = at
-    return ex.cast(ex.substitute_dims(producer.body, mapping), load.dtype)
+    value = producer.at(load.index)
+    assert value is not None, producer
+    return ex.cast(value, load.dtype)
 
 
 def _compose_operands(

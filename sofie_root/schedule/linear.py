@@ -9,8 +9,6 @@ nobody else needs, the two maps are one.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +33,7 @@ from sofie_root.program.builder import Builder, Tensor, reshape_index
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
 from sofie_root.program.operations.matmul import Linear
 from sofie_root.program.program import Loop, Program
-from sofie_root.program.uses import reads, reads_elements, writes
+from sofie_root.program.uses import reads_elements
 
 from .epilogue import index_of, with_acc
 from .inline import Decisions
@@ -71,24 +69,17 @@ class Term:
 
 def move_linear_maps(program: Program, decisions: Decisions) -> None:
     """Rewrites each product by constants whose operand only picks and adds rows of smaller tensors."""
-    uses = _uses(program)
     for kernel in [s for s in program.statements if isinstance(s, Linear)]:
-        if any(s is kernel for s in program.statements):
-            reason = _move(program, kernel, uses)
+        if kernel in program.statements:
+            reason = _move(program, kernel)
             name = " + ".join(kernel.origin)
             if reason is None:
-                uses = _uses(program)
                 decisions.fused.append(f"{name} is computed before the rows are picked")
             elif reason:
                 decisions.refused.append(f"{name} before the rows are picked: {reason}")
 
 
-def _uses(program: Program) -> Counter[str]:
-    """How many statements read each buffer."""
-    return Counter(name for statement in program.statements for name in reads(statement))
-
-
-def _move(program: Program, kernel: Linear, uses: Mapping[str, int]) -> str | None:
+def _move(program: Program, kernel: Linear) -> str | None:
     """Why the map was not moved (empty: there is nothing to pick), or None where it was."""
     operand, columns, out = kernel.x, kernel.n, kernel.outputs[0]
     buffer = program.buffers[operand.buffer]
@@ -100,7 +91,7 @@ def _move(program: Program, kernel: Linear, uses: Mapping[str, int]) -> str | No
         return ""
     if buffer.shape[-1:] != operand.shape[-1:]:
         return ""
-    if uses[buffer.name] != 1:
+    if len(program.readers(buffer.name)) != 1:
         return "the operand is also read elsewhere"
     writers = _writers(program, buffer.name)
     if not writers:
@@ -129,9 +120,7 @@ def _through_product(program: Program, writers: list[Loop], term: Term) -> tuple
 
     Also the multiplications of the product that are saved: the two maps are one map.
     """
-    made = [s for s in program.statements if term.source in writes(s)]
-    users = [s for s in program.statements if term.source in reads(s)]
-    kernel = made[0] if len(made) == 1 else None
+    users, kernel = program.readers(term.source), program.writer(term.source)
     same = (term, 0.0)
     if not isinstance(kernel, Linear) or kernel.fused is not None:
         return same
@@ -170,7 +159,7 @@ def _work(program: Program, term: Term, rows: tuple[Symbol, ...]) -> float:
 
 def _writers(program: Program, buffer: str) -> list[Loop]:
     """The pointwise loops that fill a buffer, seen through a transposition; none if others do."""
-    found = [s for s in program.statements if buffer in writes(s)]
+    found = program.writers(buffer)
     loops = [s for s in found if isinstance(s, Loop) and s.reduction is None and not s.scatters]
     if len(loops) != len(found):
         return []
@@ -181,7 +170,7 @@ def _writers(program: Program, buffer: str) -> list[Loop]:
     plain = [d for d in at if d != 0]
     if (
         program.buffers[source].kind != "arena"
-        or sum(source in reads(s) for s in program.statements) != 1
+        or len(program.readers(source)) != 1
         or len(set(plain)) != len(plain)
         or sorted(map(str, plain)) != sorted(str(d) for d in view.index if d != 0)
         or len(at) != len(view.index)
@@ -279,7 +268,7 @@ def _rewrite(program: Program, kernel: Linear, rows: tuple[Symbol, ...], terms: 
     """The products over the sources, and the loop that adds the picked rows, in the kernel's place."""
     out = kernel.outputs[0]
     assert out is not None
-    place = program.statements.index(kernel)
+    place = program.statements.place(kernel)
     after = program.statements[place + 1 :]
     del program.statements[place:]
     builder = Builder(program)
@@ -306,7 +295,7 @@ def _rewrite(program: Program, kernel: Linear, rows: tuple[Symbol, ...], terms: 
         total = with_acc(ex.substitute_dims(kernel.fused.body, mapping), result)
     variables = tuple(v for v in (*rows, column) if v.extent != 1)
     total = ex.substitute_dims(total, {v: 0 for v in (*rows, column) if v.extent == 1})
-    program.statements += after
+    program.statements.extend(after)
     if not _reshape(program, out, axes):
         target = flat
     program.statements.insert(
@@ -320,7 +309,7 @@ def _reshape(program: Program, name: str, shape: Shape) -> bool:
     buffer = program.buffers[name]
     if buffer.shape == shape:
         return True
-    if buffer.kind != "arena" or any(name in reads_elements(s) for s in program.statements):
+    if buffer.kind != "arena" or any(name in reads_elements(s) for s in program.readers(name)):
         return False
 
     def read(load: Load) -> Expr:
@@ -329,9 +318,9 @@ def _reshape(program: Program, name: str, shape: Shape) -> bool:
         return replace(load, index=reshape_index(load.index, buffer.shape, shape))
 
     program.buffers[name] = replace(buffer, shape=shape)
-    for k, s in enumerate(program.statements):
-        if isinstance(s, Loop) and name in reads(s):
-            program.statements[k] = s.map_loads(read)
+    for s in program.readers(name):
+        if isinstance(s, Loop):
+            program.replace(s, s.map_loads(read))
     return True
 
 

@@ -61,9 +61,7 @@ def _as_sums(program: Program, kernel: Linear) -> list[Loop]:
     target = reshape_index((*at, 0), (*operand.shape[:-1], 1), program.buffers[out].shape)
     if kernel.fused is None:
         return [Loop(out, used, target, term, reduction, kernel.origin)]
-    total = f"{out}.sum"
-    while total in program.buffers:
-        total += "'"
+    total = program.fresh(f"{out}.sum")
     program.buffers[total] = Buffer(total, DType.FLOAT, tuple(v.extent or 1 for v in used))
     own = tuple(as_poly(v) for v in used)
     mapping: dict[Atom, Dim] = dict(zip(kernel.fused.vars, (*at, 0), strict=True))

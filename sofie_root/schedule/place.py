@@ -11,7 +11,7 @@ from dataclasses import replace
 from sofie_root.ir.dim import Atom, Dim, Symbol, single_atom, substitute
 from sofie_root.program.expr import Load
 from sofie_root.program.program import Loop, Program
-from sofie_root.program.uses import knows_sizes, reads, writes
+from sofie_root.program.uses import reads
 
 from .inline import Decisions
 
@@ -24,17 +24,16 @@ def write_in_place(program: Program, decisions: Decisions) -> None:
             continue
         assert isinstance(copy.body, Load)
         source = copy.body.buffer
-        touching = [s for s in program.statements if source in reads(s) or source in writes(s)]
+        touching = {id(s): s for s in (*program.writers(source), *program.readers(source))}.values()
         writers = [s for s in touching if isinstance(s, Loop) and s is not copy and not s.scatters]
         if len(writers) + 1 != len(touching) or any(source in reads(w) for w in writers):
             continue
         dims = (*copy.index, *program.buffers[copy.output].shape)
-        if writers and not knows_sizes(program, writers[0], dims):
+        if writers and not program.knows_sizes(writers[0], dims):
             continue
-        for k, s in enumerate(program.statements):
-            if isinstance(s, Loop) and s.output == source:
-                program.statements[k] = _moved(s, copy, mapping)
-        program.statements = [s for s in program.statements if s is not copy]
+        for writer in writers:
+            program.replace(writer, _moved(writer, copy, mapping))
+        program.replace(copy)
         decisions.fused.append(f"{' + '.join(copy.origin)}: its parts are written in place")
 
 

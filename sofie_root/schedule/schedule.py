@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -160,9 +160,7 @@ def schedule(graph: Graph, target: Target, choice: Choice | None = None) -> Sche
 
 
 def _copy(program: Program, public: str, source: Buffer) -> str:
-    name = public
-    while name in program.buffers:
-        name += "'"
+    name = program.fresh(public)
     program.buffers[name] = Buffer(name, source.dtype, source.shape)
     variables = tuple(Symbol(f"{name}.c{axis}", d) for axis, d in enumerate(source.shape) if d != 1)
     rest = iter(variables)
@@ -185,9 +183,7 @@ def _add_scratch(target: Target, program: Program, steps: list[Step]) -> dict[in
     for k, step in enumerate(steps):
         if isinstance(step, Operation):
             for size, dtype in target.workspaces(step):
-                name = f"workspace.{k}"
-                while name in program.buffers:
-                    name += "'"
+                name = program.fresh(f"workspace.{k}")
                 program.buffers[name] = Buffer(name, dtype, (size,))
                 names.setdefault(k, []).append(name)
     return names
@@ -200,8 +196,8 @@ def _lifetimes(
     last: dict[str, int] = {}
     for k, step in enumerate(steps):
         if isinstance(step, Nest):
-            used = set().union(*(reads(loop) | {loop.output} for loop in step.loops()))
-            used -= set(step.locals)
+            used: Set[str] = set().union(*(reads(loop) | {loop.output} for loop in step.loops()))
+            used = used - set(step.locals)
         elif isinstance(step, Operation):
             used = reads(step) | writes(step) | set(scratch.get(k, ()))
         else:

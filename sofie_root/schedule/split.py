@@ -27,7 +27,7 @@ from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
 from sofie_root.program.operation import Operation
 from sofie_root.program.program import Loop, Program
-from sofie_root.program.uses import reads, reads_elements, writes
+from sofie_root.program.uses import reads_elements, writes
 
 from .inline import Decisions
 
@@ -99,7 +99,7 @@ def _split_axis(program: Program, loop: Loop, v: Symbol, inner: Dim) -> None:
     if buffer.kind != "arena" or len(axes) != 1 or buffer.shape[axes[0]] != v.extent:
         return
     axis = axes[0]
-    touching = [s for s in program.statements if name in reads(s) or name in writes(s)]
+    touching = {id(s): s for s in (*program.readers(name), *program.writers(name))}.values()
     for s in touching:
         if isinstance(s, Loop):
             if s.scatters or not all(_divides(d, s, inner) for d in _at_axis(s, name, axis)):
@@ -117,11 +117,11 @@ def _split_axis(program: Program, loop: Loop, v: Symbol, inner: Dim) -> None:
     def read(load: Load) -> Expr:
         return replace(load, index=apart(load.index)) if load.buffer == name else load
 
-    for k, s in enumerate(program.statements):
-        if isinstance(s, Loop) and (s.output == name or name in reads(s)):
+    for s in touching:
+        if isinstance(s, Loop):
             moved = s.map_loads(read)
             index = apart(moved.index) if s.output == name else moved.index
-            program.statements[k] = replace(moved, index=index)
+            program.replace(s, replace(moved, index=index))
 
 
 def _at_axis(loop: Loop, name: str, axis: int) -> list[Dim]:

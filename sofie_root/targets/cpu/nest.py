@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from dataclasses import replace
 
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom, substitute
@@ -42,13 +43,24 @@ def build(program: Program, decisions: Decisions) -> list[Step]:
             continue
         if not _join_earlier(steps, statement, decisions):
             steps.append(Nest([_wrap(statement, 0)]))
-    for step in steps:
+    users: dict[str, set[int]] = {}
+    for k, step in enumerate(steps):
+        for name in _used(step):
+            users.setdefault(name, set()).add(k)
+    for k, step in enumerate(steps):
         if isinstance(step, Nest):
-            _contract(program, step, steps)
+            _contract(program, step, {name for name, places in users.items() if places == {k}})
     return steps
 
 
-def _without_empty_parts(statements: list[Statement]) -> list[Statement]:
+def _used(step: Step) -> Set[str]:
+    """The buffers that a nest touches, and those that any other step reads."""
+    if isinstance(step, Nest):
+        return set().union(*(reads(loop) | {loop.output} for loop in step.loops()))
+    return reads(step)
+
+
+def _without_empty_parts(statements: Iterable[Statement]) -> list[Statement]:
     """The statements without the loops of no elements that fill a part of what others fill too.
 
     Two empty parts of a concatenation may have one and the same place, which a register has only once.
@@ -151,16 +163,15 @@ def _may_share(node: For, loop: Loop) -> bool:
     return not outside & set(written)
 
 
-def _contract(program: Program, nest: Nest, steps: list[Step]) -> None:
-    """Turns buffers that only this nest uses into registers, stack rows or smaller buffers."""
-    used_elsewhere: set[str] = set(program.outputs.values())
-    for step in steps:
-        if step is not nest:
-            if isinstance(step, Nest):
-                for loop in step.loops():
-                    used_elsewhere |= reads(loop) | {loop.output}
-            else:
-                used_elsewhere |= reads(step)
+def _contract(program: Program, nest: Nest, own: Set[str]) -> None:
+    """Turns buffers that only this nest uses into registers, stack rows or smaller buffers.
+
+    Args:
+        program: where the buffers are.
+        nest: changed in place.
+        own: the buffers that no other step uses.
+    """
+    kept: set[str] = set(program.outputs.values())
     paths: dict[str, list[tuple[For, ...]]] = {}
     for node in nest.body:
         for leaf, path in leaves(node):
@@ -170,8 +181,8 @@ def _contract(program: Program, nest: Nest, steps: list[Step]) -> None:
     for loop in nest.loops():  # what is read at row-major positions keeps its shape
         for load in ex.loads(loop.body):
             if len(load.index) != len(program.buffers[load.buffer].shape):
-                used_elsewhere.add(load.buffer)
-    for name in sorted(outputs - used_elsewhere):
+                kept.add(load.buffer)
+    for name in sorted((outputs & own) - kept):
         common = _common(paths[name])
         writers = [loop for loop in nest.loops() if loop.output == name]
         if any(loop.scatters for loop in writers):

@@ -8,6 +8,7 @@ order of the loop, so that the next reader finds neighbours too.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, linear, single_atom, walk
@@ -62,12 +63,13 @@ def _is_free(program: Program, name: str, uses: list[int]) -> bool:
 def _ordered(program: Program, loop: Loop, free: bool) -> Loop:
     """The loop with the index innermost that walks along memory most often."""
     last = loop.vars[-1]
-    best, best_score = last, _score(program, loop, last, free)
+    accesses = _accesses(program, loop, free)
+    best, best_score = last, _score(accesses, last)
     fixed = _fixed(loop)
     for v in loop.vars[:-1]:
         if v in fixed:
             continue
-        score = _score(program, loop, v, free)
+        score = _score(accesses, v)
         if score > best_score:
             best, best_score = v, score
     if best is last:
@@ -90,23 +92,34 @@ def _cell_atoms(d: Dim) -> set[Atom]:
     return {a for cell in walk(d) if isinstance(cell, Cell) for a in walk(as_poly(cell))}
 
 
-def _score(program: Program, loop: Loop, v: Symbol, free: bool) -> float:
-    """Accesses that are neighbours along the index, less those that are far apart."""
-    total = 0.0
+def _accesses(program: Program, loop: Loop, free: bool) -> list[tuple[Dim, float]]:
+    """The position of each access of a loop in its buffer, and how much it counts.
+
+    Args:
+        program: where the buffers are.
+        loop: whose accesses.
+        free: whether its output will be stored in whatever order is best.
+    """
+    accesses: list[tuple[Dim, float]] = []
     short = any(isinstance(u.extent, int) and u.extent <= SHORT for u in loop.vars)
     for load in ex.loads(loop.body):
-        shape = program.buffers[load.buffer].shape
-        if short and any(linear(flat_index(load.index, shape), u) is None for u in loop.vars):
-            continue  # gathered lane by lane whatever the order; the few neighbours fill no vector
-        total += _along(load.index, shape, v)
-    if free and loop.reduction is None:
-        return total  # it will be stored in whatever order is best
-    weight = STORE if loop.reduction is None else REDUCED_STORE
-    return total + weight * _along(loop.index, program.buffers[loop.output].shape, v)
+        position = flat_index(load.index, program.buffers[load.buffer].shape)
+        # What is gathered lane by lane, whatever the order, does not count: few neighbours fill no vector.
+        if not short or all(linear(position, u) is not None for u in loop.vars):
+            accesses.append((position, 1.0))
+    if not free or loop.reduction is not None:
+        position = flat_index(loop.index, program.buffers[loop.output].shape)
+        accesses.append((position, STORE if loop.reduction is None else REDUCED_STORE))
+    return accesses
 
 
-def _along(index: tuple[Dim, ...], shape: tuple[Dim, ...], v: Symbol) -> float:
-    parts = linear(flat_index(index, shape), v)
+def _score(accesses: Sequence[tuple[Dim, float]], v: Symbol) -> float:
+    """Accesses that are neighbours along the index, less those that are far apart."""
+    return sum(weight * _along(position, v) for position, weight in accesses)
+
+
+def _along(position: Dim, v: Symbol) -> float:
+    parts = linear(position, v)
     if parts is None or parts[0] not in (0, 1):
         return -1.0
     return float(parts[0] == 1)
