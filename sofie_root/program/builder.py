@@ -75,6 +75,12 @@ class Tensor:
         """The content where it is known when generating, else None."""
         return self.program.constant(self.buffer)
 
+    @property
+    def operand(self) -> Operand:
+        """The whole tensor as an operand of an operation."""
+        strides = contiguous_strides(self.shape)
+        return Operand(self.buffer, self.dtype, self.shape, 0, strides)
+
     def __getitem__(self, index: Dim | tuple[Dim, ...]) -> Expr:
         """The element at this index, in the dtype it is computed in (16-bit floats as float)."""
         indices = index if isinstance(index, tuple) else (index,)
@@ -270,9 +276,7 @@ class Builder:
             types: further template arguments.
         """
         made = [None if t is None else self._buffer(t.shape, t.dtype) for t in outputs]
-        operands = tuple(
-            Operand(x.buffer, x.dtype, x.shape, 0, contiguous_strides(x.shape)) for x in inputs
-        )
+        operands = tuple(x.operand for x in inputs)
         names = tuple(None if m is None else m.buffer for m in made)
         self.program.statements.append(
             Kernel(
@@ -305,6 +309,13 @@ class Builder:
         self.program.statements.append(statement)
         nothing = Tensor(TensorType(DType.FLOAT, ()), "", self.program)
         return tuple(nothing if m is None else m for m in made)
+
+    def tensor(self, operand: Operand) -> Tensor:
+        """The tensor that an operand of a program as it was lowered is: a whole buffer."""
+        buffer = self.program.buffers[operand.buffer]
+        assert operand.shape == buffer.shape, operand
+        assert operand.offset == 0, operand
+        return Tensor(TensorType(buffer.dtype, buffer.shape), buffer.name, self.program)
 
     def linear(self, x: Tensor, w: Array, name: str = "weights") -> Tensor:
         """``x[*rows, K]`` times the constant ``w[K, N]``: ``[*rows, N]``.
@@ -340,9 +351,7 @@ class Builder:
         """
         name = self._fresh(next((n for n in self.names if n is not None), "control") + ".results")
         self.program.buffers[name] = Buffer(name, DType.BOOL, (), "results")
-        operands = tuple(
-            Operand(x.buffer, x.dtype, x.shape, 0, contiguous_strides(x.shape)) for x in inputs
-        )
+        operands = tuple(x.operand for x in inputs)
         self.program.statements.append(kind(name, bodies, operands, origin=self.origin, **how))
         types = self.outputs if outputs is None else outputs
         bound: set[Symbol] = set()
@@ -404,7 +413,7 @@ class Builder:
 def _as_operands(value: Any) -> Any:
     """A field of an operation: tensors as operands, all else as it is."""
     if isinstance(value, Tensor):
-        return Operand(value.buffer, value.dtype, value.shape, 0, contiguous_strides(value.shape))
+        return value.operand
     return tuple(map(_as_operands, value)) if isinstance(value, tuple | list) else value
 
 

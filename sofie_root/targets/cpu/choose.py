@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from sofie_root.ir.dim import Dim, Symbol, as_poly
-from sofie_root.ir.types import TensorType
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Load
-from sofie_root.program.operation import Operand, Operation
+from sofie_root.program.operation import Operation
 from sofie_root.program.program import Loop, Program
 from sofie_root.schedule.inline import Decisions
 
@@ -30,21 +29,15 @@ def choose_forms(program: Program, decisions: Decisions) -> None:
                 ),
             )
             chosen = choose(statement, builder)
-            if chosen is not None:
+            if isinstance(chosen, Operation):
+                statement = chosen
+            elif chosen is not None:
                 for name, tensor in zip(statement.outputs, chosen, strict=True):
                     if name is not None:
                         assert tensor is not None, statement
                         program.statements.append(_view(program, name, tensor, statement.origin))
                 continue
         program.statements.append(statement)
-
-
-def tensor_of(b: Builder, operand: Operand) -> Tensor:
-    """The whole buffer that an operand of a lowered program is."""
-    buffer = b.program.buffers[operand.buffer]
-    assert operand.shape == buffer.shape, operand
-    assert operand.offset == 0, operand
-    return Tensor(TensorType(buffer.dtype, buffer.shape), buffer.name, b.program)
 
 
 def _view(program: Program, name: str, tensor: Tensor, origin: tuple[str, ...]) -> Loop:

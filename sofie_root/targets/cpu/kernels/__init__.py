@@ -22,11 +22,12 @@ def call(operation: Operation) -> Call | None:
 
 
 @singledispatch
-def choose(operation: Operation, b: Builder) -> tuple[Tensor | None, ...] | None:
+def choose(operation: Operation, b: Builder) -> Operation | tuple[Tensor | None, ...] | None:
     """Writes the statements that compute an operation in the form that is best for this CPU.
 
     Returns:
-        The tensors that hold its outputs; None where the operation is called as it is.
+        The operation that takes its place and writes the same outputs, or the tensors that hold what its
+        outputs should; None where the operation is called as it is.
     """
     return None
 
