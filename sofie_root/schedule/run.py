@@ -267,9 +267,8 @@ def used_by(schedule: Schedule, k: int) -> set[str]:
     if isinstance(step, Nest):
         every = [name for loop in step.loops() for name in (*reads(loop), loop.output)]
         return set(every) - set(step.locals)
-    return (reads(step) | writes(step) | set(schedule.scratch.get(k, ()))) & set(
-        schedule.program.buffers
-    )
+    touched = {*reads(step), *writes(step), *schedule.scratch.get(k, ())}
+    return touched & set(schedule.program.buffers)
 
 
 def title(schedule: Schedule, k: int) -> str:
