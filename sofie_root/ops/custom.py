@@ -12,8 +12,8 @@ import numpy as np
 from sofie_root.errors import SofieError
 from sofie_root.ir import DType, Graph, Op, TensorType
 from sofie_root.ir.dim import size_symbols
-from sofie_root.kernels.custom import MAX_RANK, custom
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.operations.custom import MAX_RANK, Custom
 
 
 class CppOp(Op):
@@ -89,14 +89,14 @@ class CppOp(Op):
         given = [None if x is None else b.cast(x, x.dtype.compute) for x in inputs]
         self._check([x.type for x in given if x is not None], outputs, b)
         computed = [TensorType(t.dtype.compute, t.shape) for t in outputs]
-        results = custom(
-            b,
-            self.function or f"{self.name}::Compute",
-            self.header_path(),
-            given,
+        results = b.operation(
+            Custom,
             computed,
-            list(self.attributes().values()),
-            self.reference,
+            function=self.function or f"{self.name}::Compute",
+            header=self.header_path(),
+            arguments=tuple(given),
+            attributes=tuple(self.attributes().values()),
+            reference=self.reference,
         )
         return tuple(b.cast(r, t.dtype) for r, t in zip(results, outputs, strict=True))
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import DType, Op, Refuse, TensorType, operator, require_equal, runtime_size
-from sofie_root.kernels import detection as kernels
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.operations import detection
 
 from .checks import FLOATS, require_dtype, require_one_dtype
 
@@ -46,16 +46,21 @@ class RoiAlign(Op):
         return TensorType(x.dtype, (regions, x.shape[1], self.output_height, self.output_width))
 
     def lower(self, b: Builder, x: Tensor, rois: Tensor, images: Tensor) -> Tensor:
-        """One kernel."""
-        compute = x.dtype.compute
-        traits = (
-            ("spatial_scale", self.spatial_scale),
-            ("sampling_ratio", self.sampling_ratio),
-            ("half_pixel", self.coordinate_transformation_mode == "half_pixel"),
-            ("maximum", self.mode == "max"),
+        """One operation."""
+        wide = b.cast(x, x.dtype.compute)
+        (y,) = b.operation(
+            detection.RoiAlign,
+            (TensorType(wide.dtype, b.outputs[0].shape),),
+            x=wide,
+            rois=b.cast(rois, wide.dtype),
+            batch_indices=images,
+            height=self.output_height,
+            width=self.output_width,
+            sampling_ratio=self.sampling_ratio,
+            spatial_scale=self.spatial_scale,
+            half_pixel=self.coordinate_transformation_mode == "half_pixel",
+            maximum=self.mode == "max",
         )
-        size = (self.output_height, self.output_width)
-        y = kernels.roi_align(b, b.cast(x, compute), b.cast(rois, compute), images, size, traits)
         return b.cast(y, x.dtype)
 
 
@@ -96,15 +101,19 @@ class NonMaxSuppression(Op):
         overlap: Tensor | None = None,
         threshold: Tensor | None = None,
     ) -> Tensor:
-        """A kernel, then a loop that copies what was chosen."""
+        """An operation, then a loop that copies what was chosen."""
         size = b.outputs[0].shape[0]
         nothing = b.constant(np.zeros(1, np.float32))
-        limits = (
-            b.constant(np.zeros(1, np.int64)) if most is None else most,
-            nothing if overlap is None else overlap,
-            nothing if threshold is None else threshold,
+        number, rows = b.operation(
+            detection.NonMaxSuppression,
+            (TensorType(DType.INT64, ()), TensorType(DType.INT64, (scores.type.numel, 3))),
+            boxes=boxes,
+            scores=scores,
+            max_output_boxes_per_class=b.constant(np.zeros(1, np.int64)) if most is None else most,
+            iou_threshold=nothing if overlap is None else overlap,
+            score_threshold=nothing if threshold is None else threshold,
+            thresholded=threshold is not None,
+            centred=bool(self.center_point_box),
         )
-        rows = kernels.non_max_suppression(
-            b, boxes, scores, limits, bool(self.center_point_box), threshold is not None, size
-        )
+        b.bind(size, number[()])
         return b.loop((size, 3), lambda i, j: rows[i, j])

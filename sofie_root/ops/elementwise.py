@@ -9,10 +9,10 @@ from typing import ClassVar
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, DType, Op, Poly, Refuse, TensorType, operator
 from sofie_root.ir.dim import at_least, floordiv, maximum, minimum, mod, product
-from sofie_root.kernels import bits
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call
+from sofie_root.program.operations.bits import BitCast as BitCastOperation
 
 from .broadcast import broadcast_shapes, element
 from .checks import (
@@ -503,7 +503,9 @@ class BitCast(Op):
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """One kernel that copies the bytes."""
-        return bits.bit_cast(b, x, b.outputs[0].dtype)
+        dtype = b.outputs[0].dtype
+        (y,) = b.operation(BitCastOperation, (TensorType(dtype, x.shape),), x=x, dtype=dtype)
+        return y
 
 
 @operator("Identity", since=25)

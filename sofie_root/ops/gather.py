@@ -21,11 +21,11 @@ from sofie_root.ir import (
     require_equal,
     runtime_size,
 )
-from sofie_root.kernels.sort import true_positions
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import as_index
 
 from .checks import as_axis
+from .sort import true_positions
 from .symbolic import carried, known
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Op, TensorType, operator, require_equal
-from sofie_root.kernels import linalg
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.operations.linalg import Determinant
 
 from .checks import FLOATS, require_dtype
 
@@ -26,5 +26,7 @@ class Det(Op):
         return TensorType(x.dtype, x.shape[:-2])
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
-        """One kernel."""
-        return b.cast(linalg.determinant(b, b.cast(x, x.dtype.compute)), x.dtype)
+        """One operation."""
+        wide = b.cast(x, x.dtype.compute)
+        (y,) = b.operation(Determinant, (TensorType(wide.dtype, x.shape[:-2]),), x=wide)
+        return b.cast(y, x.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,12 +11,9 @@ import numpy.typing as npt
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, DType, Op, Refuse, Shape, TensorType, operator, require_equal
-from sofie_root.kernels import gemm
-from sofie_root.kernels import recurrent as kernels
-from sofie_root.kernels.recurrent import ACTIVATIONS, Cell
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.expr import as_index
-from sofie_root.program.program import Functor
+from sofie_root.program.operations.recurrent import ACTIVATIONS, Activation, Gru, Lstm, Rnn
+from sofie_root.program.operations.recurrent import Recurrent as Cell
 
 from .checks import FLOATS, require_dtype, require_one_dtype
 
@@ -30,7 +27,7 @@ _NAMES = {name.lower(): name for name in ACTIVATIONS}
 class Recurrent(Op):
     """Base of RNN, GRU and LSTM: the attributes, and all but what happens in a step."""
 
-    gates: ClassVar[int]
+    cell: ClassVar[type[Cell]]
     default_activations: ClassVar[tuple[str, ...]]
 
     activation_alpha: tuple[float, ...] | None = None
@@ -47,14 +44,14 @@ class Recurrent(Op):
             raise ShapeError(f"direction {self.direction!r} is none of {', '.join(DIRECTIONS)}")
         return DIRECTIONS[self.direction]
 
-    def _functions(self) -> list[tuple[Functor, ...]]:
+    def _functions(self) -> list[tuple[Activation, ...]]:
         """The activations of each direction; alphas and betas go to those that take one."""
         directions, per = len(self._reversed()), len(self.default_activations)
         names = self.activations or self.default_activations * directions
         if len(names) != directions * per:
             raise ShapeError(f"{len(names)} activations given, {directions * per} needed")
         alphas, betas = iter(self.activation_alpha or ()), iter(self.activation_beta or ())
-        functors: list[Functor] = []
+        functions: list[Activation] = []
         for given in names:
             name = _NAMES.get(given.lower())
             if name is None:
@@ -62,8 +59,8 @@ class Recurrent(Op):
             defaults, numbers = ACTIVATIONS[name][0], []
             for default, values in zip(defaults, (alphas, betas), strict=False):
                 numbers.append(float(next(values, default)))
-            functors.append(Functor(name, tuple(numbers)))
-        return [tuple(functors[d * per : (d + 1) * per]) for d in range(directions)]
+            functions.append(Activation(name, tuple(numbers)))
+        return [tuple(functions[d * per : (d + 1) * per]) for d in range(directions)]
 
     def _sizes(self, x: Shape) -> tuple[Dim, Dim]:
         """Sequence length and batch size."""
@@ -97,9 +94,9 @@ class Recurrent(Op):
         require_equal(x.shape[2], inputs, "the input must fit W")
         state = (batch, directions, hidden) if self.layout else (directions, batch, hidden)
         expected: list[tuple[TensorType | None, Shape, str]] = [
-            (w, (directions, self.gates * hidden, inputs), "W"),
-            (r, (directions, self.gates * hidden, hidden), "R"),
-            (bias, (directions, 2 * self.gates * hidden), "B"),
+            (w, (directions, self.cell.GATES * hidden, inputs), "W"),
+            (r, (directions, self.cell.GATES * hidden, hidden), "R"),
+            (bias, (directions, 2 * self.cell.GATES * hidden), "B"),
             (lengths, (batch,), "sequence_lens"),
             (peepholes, (directions, 3 * hidden), "P"),
             *((s, state, "an initial state") for s in states),
@@ -116,66 +113,52 @@ class Recurrent(Op):
         rest: Shape = (batch, seq, directions) if self.layout else (seq, directions, batch)
         return (*rest, hidden), state
 
-    def _cells(self, w: Shape, r: Shape) -> list[Cell]:
-        inputs, hidden = w[2], r[2]
-        assert isinstance(inputs, int)
-        assert isinstance(hidden, int)
-        return [
-            Cell(inputs, hidden, reverse, float(self.clip), functions)
-            for reverse, functions in zip(self._reversed(), self._functions(), strict=True)
-        ]
+    def _lower(
+        self,
+        b: Builder,
+        x: Tensor,
+        w: Tensor,
+        r: Tensor,
+        *,
+        bias: Tensor | None,
+        lengths: Tensor | None,
+        states: Mapping[str, Tensor | None],
+        peepholes: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """One operation for each direction; ``states`` are the initial ones by the names of its fields."""
+        wide = b.cast(b.transpose(x, (1, 0, 2)) if self.layout else x, x.dtype.compute)
+        (seq, batch), hidden, parts = wide.shape[:2], r.shape[2], []
+        last = TensorType(wide.dtype, (batch, hidden))
+        steps = (batch, seq, hidden) if self.layout else (seq, batch, hidden)
+        outputs = (TensorType(wide.dtype, steps), *(last for _ in states))
+        for d, (reverse, functions) in enumerate(
+            zip(self._reversed(), self._functions(), strict=True)
+        ):
+            own = self._own_fields()
+            if peepholes is not None:
+                own["peepholes"] = direction(b, peepholes, d)
+            parts.append(
+                b.operation(
+                    self.cell,
+                    outputs,
+                    x=wide,
+                    w=direction(b, w, d),
+                    r=direction(b, r, d),
+                    bias=None if bias is None else direction(b, bias, d),
+                    lengths=lengths,
+                    activations=functions,
+                    reverse=reverse,
+                    clip=float(self.clip),
+                    batch_first=bool(self.layout),
+                    **{name: self._state(b, state, d) for name, state in states.items()},
+                    **own,
+                )
+            )
+        return self._outputs(b, parts, x.dtype)
 
-    def _input(self, b: Builder, x: Tensor) -> Tensor:
-        """``[seq, batch, I]`` in the type that is computed in."""
-        return b.cast(b.transpose(x, (1, 0, 2)) if self.layout else x, x.dtype.compute)
-
-    def _parts(self) -> tuple[int, ...]:
-        """Numbers of gates whose weights are multiplied together."""
-        return (self.gates,)
-
-    def _weights(
-        self, b: Builder, w: Tensor, r: Tensor, d: int, hidden: int
-    ) -> tuple[Tensor, Tensor]:
-        """W and R of a direction: transposed, their columns in the kernel's order, packed."""
-        parts = self._parts()
-        order = kernels.column_order(parts, hidden)
-        inputs, states = ordered(b, w, d, order), ordered(b, r, d, order)
-        if isinstance(inputs, Tensor):
-            inputs = gemm.packed(b, b.transpose(inputs, (1, 0)), w.buffer)
-        else:
-            inputs = b.constant(gemm.pack(inputs.T), f"{w.buffer}.{d}.packed")
-        if not isinstance(states, Tensor):
-            flat = kernels.pack_strips(states.T, parts, hidden)
-            return inputs, b.constant(flat, f"{r.buffer}.{d}.packed")
-        pieces, first = [], 0
-        for gates in parts:
-            columns = kernels.gate_columns(gates, hidden)
-            for strip in kernels.strips(columns):
-                at, width = first + strip.start, strip.stop - strip.start
-                rows = b.loop((hidden, width), lambda i, j, at=at: states[at + j, i])
-                pieces.append(b.reshape(rows, (hidden * width,)))
-            first += columns
-        return inputs, joined(b, pieces, 0)
-
-    def _bias(self, b: Builder, bias: Tensor | None, x: Tensor, hidden: int, d: int) -> Tensor:
-        """Wb + Rb of a direction in the kernel's order; zeros where the model has none."""
-        order, apart = kernels.column_order(self._parts(), hidden), self._biases_apart()
-        if bias is None:
-            zeros = np.zeros((2, len(order)) if apart else len(order), x.dtype.numpy)
-            return b.constant(zeros, "no_bias")
-        both = [ordered(b, bias, d, order + k * self.gates * hidden) for k in range(2)]
-        tensors = [t for t in both if isinstance(t, Tensor)]
-        if not tensors:
-            arrays = np.stack([np.asarray(a) for a in both])
-            return b.constant(arrays if apart else arrays.sum(axis=0), f"{bias.buffer}.{d}")
-        if apart:
-            return stacked(b, tensors, 0)
-        inputs, states = tensors
-        return b.loop(inputs.shape, lambda i: inputs[i] + states[i])
-
-    def _biases_apart(self) -> bool:
-        """Whether the kernel adds Rb elsewhere than Wb."""
-        return False
+    def _own_fields(self) -> dict[str, Any]:
+        """Fields that only this operator's cell has."""
+        return {}
 
     def _state(self, b: Builder, state: Tensor | None, d: int) -> Tensor | None:
         """An initial state of a direction as ``[batch, H]``; None for zeros."""
@@ -202,16 +185,6 @@ def direction(b: Builder, x: Tensor, d: int, axis: int = 0) -> Tensor:
     shape = x.shape[:axis] + x.shape[axis + 1 :]
     part = b.loop(shape, lambda *i: x[(*i[:axis], d, *i[axis:])], x.dtype)
     return b.cast(part, x.dtype.compute)
-
-
-def ordered(b: Builder, x: Tensor, d: int, order: Array) -> Tensor | Array:
-    """The rows of ``x[d]`` in this order, in the type that is computed in; an array if constant."""
-    if x.constant is not None:
-        return np.asarray(x.constant[d][order], x.dtype.compute.numpy)
-    table = b.constant(order.astype(np.int64), "order")
-    shape = (len(order), *x.shape[2:])
-    rows = b.loop(shape, lambda i, *rest: x[(d, as_index(table[i], x.shape[1]), *rest)])
-    return b.cast(rows, x.dtype.compute)
 
 
 def stacked(b: Builder, parts: Sequence[Tensor], axis: int) -> Tensor:
@@ -241,7 +214,7 @@ def joined(b: Builder, parts: Sequence[Tensor], axis: int) -> Tensor:
 class RNN(Recurrent):
     """``h' = f(x W + h R + b)``. Source: ONNX RNN-22."""
 
-    gates: ClassVar[int] = 1
+    cell: ClassVar[type[Cell]] = Rnn
     default_activations: ClassVar[tuple[str, ...]] = ("Tanh",)
 
     def infer(
@@ -267,22 +240,9 @@ class RNN(Recurrent):
         lengths: Tensor | None = None,
         initial_h: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """One kernel per direction."""
-        wide, parts = self._input(b, x), []
-        for d, cell in enumerate(self._cells(w.shape, r.shape)):
-            operands = (
-                lengths,
-                *self._weights(b, w, r, d, cell.hidden),
-                self._bias(b, bias, wide, cell.hidden, d),
-                self._state(b, initial_h, d),
-            )
-            parts.append(self._run(b, cell, wide, operands))
-        return self._outputs(b, parts, x.dtype)
-
-    def _run(
-        self, b: Builder, cell: Cell, x: Tensor, operands: Sequence[Tensor | None]
-    ) -> tuple[Tensor, ...]:
-        return kernels.rnn(b, cell, x, operands, bool(self.layout))
+        """One operation for each direction."""
+        states = {"initial_h": initial_h}
+        return self._lower(b, x, w, r, bias=bias, lengths=lengths, states=states)
 
 
 @operator("GRU", since=14)
@@ -290,22 +250,13 @@ class RNN(Recurrent):
 class GRU(RNN):
     """Gated recurrent unit. Source: ONNX GRU-22."""
 
-    gates: ClassVar[int] = 3
+    cell: ClassVar[type[Cell]] = Gru
     default_activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh")
 
     linear_before_reset: int = 0
 
-    def _parts(self) -> tuple[int, ...]:
-        return kernels.gru_parts(bool(self.linear_before_reset))
-
-    def _biases_apart(self) -> bool:
-        return bool(self.linear_before_reset)
-
-    def _run(
-        self, b: Builder, cell: Cell, x: Tensor, operands: Sequence[Tensor | None]
-    ) -> tuple[Tensor, ...]:
-        linear = bool(self.linear_before_reset)
-        return kernels.gru(b, cell, x, operands, bool(self.layout), linear)
+    def _own_fields(self) -> dict[str, Any]:
+        return {"linear_before_reset": bool(self.linear_before_reset)}
 
 
 @operator("LSTM", since=14)
@@ -313,7 +264,7 @@ class GRU(RNN):
 class LSTM(Recurrent):
     """Long short-term memory. Source: ONNX LSTM-22."""
 
-    gates: ClassVar[int] = 4
+    cell: ClassVar[type[Cell]] = Lstm
     default_activations: ClassVar[tuple[str, ...]] = ("Sigmoid", "Tanh", "Tanh")
 
     input_forget: int = 0
@@ -346,17 +297,11 @@ class LSTM(Recurrent):
         initial_c: Tensor | None = None,
         peepholes: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """One kernel per direction."""
-        wide, parts = self._input(b, x), []
-        for d, cell in enumerate(self._cells(w.shape, r.shape)):
-            operands = (
-                lengths,
-                *self._weights(b, w, r, d, cell.hidden),
-                self._bias(b, bias, wide, cell.hidden, d),
-                None if peepholes is None else direction(b, peepholes, d),
-                self._state(b, initial_h, d),
-                self._state(b, initial_c, d),
-            )
-            forget = bool(self.input_forget)
-            parts.append(kernels.lstm(b, cell, wide, operands, bool(self.layout), forget))
-        return self._outputs(b, parts, x.dtype)
+        """One operation for each direction."""
+        states = {"initial_h": initial_h, "initial_c": initial_c}
+        return self._lower(
+            b, x, w, r, bias=bias, lengths=lengths, states=states, peepholes=peepholes
+        )
+
+    def _own_fields(self) -> dict[str, Any]:
+        return {"input_forget": bool(self.input_forget)}

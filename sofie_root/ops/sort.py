@@ -16,10 +16,10 @@ from sofie_root.ir import (
     runtime_size,
 )
 from sofie_root.ir.dim import floordiv, mod
-from sofie_root.kernels import scan, sort
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.expr import Expr, as_index, index, select
+from sofie_root.program.expr import Expr, as_index, cast, compare, index, select
 from sofie_root.program.operation import contiguous_strides
+from sofie_root.program.operations import scan, sort
 
 from .checks import NUMERIC, as_axis, require_dtype
 
@@ -53,7 +53,7 @@ class TopK(Op):
         return TensorType(x.dtype, shape), TensorType(DType.INT64, shape)
 
     def lower(self, b: Builder, x: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """One kernel."""
+        """One operation."""
         axis = as_axis(self.axis, x.rank)
         size = b.outputs[0].shape[axis]
         if k.type.value is None:
@@ -62,10 +62,28 @@ class TopK(Op):
             # A size is checked like an index into 0 ... extent, but a negative one must not wrap.
             checked = select(asked < 0, index(extent + 1), asked)
             b.bind(size, index(as_index(checked, extent + 1)))
-        values, positions = sort.top_k(
-            b, b.cast(x, x.dtype.compute), axis, size, bool(self.largest)
+        wide, shape = b.cast(x, x.dtype.compute), b.outputs[0].shape
+        values, positions = b.operation(
+            sort.TopK,
+            (TensorType(wide.dtype, shape), TensorType(DType.INT64, shape)),
+            x=wide,
+            axis=axis,
+            k=size,
+            largest=bool(self.largest),
         )
         return b.cast(values, x.dtype), positions
+
+
+def true_positions(b: Builder, x: Tensor, size: Dim) -> Tensor:
+    """Row-major positions of the non-zero elements of ``x``, ``[size]``; binds ``size``."""
+
+    def is_true(_: tuple[Dim, ...], at: tuple[Dim, ...]) -> Expr:
+        value = x[at]
+        return cast(value if x.dtype is DType.BOOL else compare("ne", value, 0), DType.INT64)
+
+    b.bind(size, b.reduce("sum", (), x.shape, is_true)[()])
+    (positions,) = b.operation(sort.TruePositions, (TensorType(DType.INT64, (size,)),), x=x)
+    return positions
 
 
 @operator("NonZero", since=13)
@@ -80,7 +98,7 @@ class NonZero(Op):
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """The flat positions, then a loop per axis that takes the index apart."""
         size = b.outputs[0].shape[1]
-        positions = sort.true_positions(b, x, size)
+        positions = true_positions(b, x, size)
         strides, numel = contiguous_strides(x.shape), x.type.numel
 
         if x.rank == 0:
@@ -119,15 +137,23 @@ class Unique(Op):
         return y, vector, TensorType(DType.INT64, (extent,)), vector
 
     def lower(self, b: Builder, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A kernel that groups the slices, then loops that copy what was found."""
+        """An operation that groups the slices, then loops that copy what was found."""
         y = b.cast(x, x.dtype.compute)
         if self.axis is None:
             x, y, axis = b.reshape(x, (x.type.numel,)), b.reshape(y, (x.type.numel,)), 0
         else:
             axis = as_axis(self.axis, x.rank)
         size = runtime_size(0, axis)
-        first, counts, inverse = sort.unique(b, y, axis, bool(self.sorted), size)
         extent = x.shape[axis]
+        vector = TensorType(DType.INT64, (extent,))
+        number, first, inverse, counts = b.operation(
+            sort.Unique,
+            (TensorType(DType.INT64, ()), vector, vector, vector),
+            x=y,
+            axis=axis,
+            sorted=bool(self.sorted),
+        )
+        b.bind(size, number[()])
         distinct = b.loop(
             (*x.shape[:axis], size, *x.shape[axis + 1 :]),
             lambda *i: x[(*i[:axis], as_index(first[i[axis]], extent), *i[axis + 1 :])],
@@ -162,10 +188,18 @@ class Cumulative(Op):
         return as_axis(value, x.rank) if isinstance(value, int) else None
 
     def lower(self, b: Builder, x: Tensor, axis: Tensor) -> Tensor:
-        """One kernel."""
+        """One operation."""
         known, wide = self._axis(x.type, axis.type), b.cast(x, x.dtype.compute)
-        along = axis if known is None else known
-        y = scan.scan(b, wide, along, self.kind, bool(self.exclusive), bool(self.reverse))
+        (y,) = b.operation(
+            scan.Cumulative,
+            (TensorType(wide.dtype, x.shape),),
+            x=wide,
+            axis=known,
+            axis_operand=axis if known is None else None,
+            kind=self.kind,
+            exclusive=bool(self.exclusive),
+            reverse=bool(self.reverse),
+        )
         return b.cast(y, x.dtype)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from sofie_root.errors import ModelError, ShapeError
 from sofie_root.ir import DType, Op, TensorType, operator, require_at_most
-from sofie_root.kernels import trees as kernels
 from sofie_root.program.builder import Builder, Tensor
+from sofie_root.program.operations.trees import AGGREGATES, MISSING, Forest
+from sofie_root.program.operations.trees import Trees as TreesOperation
 
 from .checks import FLOATS, INTEGERS, require_dtype
-
-AGGREGATES = ("SUM", "AVERAGE", "MIN", "MAX")
 
 
 @operator("Trees", since=1, domain="sofie_root")
@@ -21,7 +20,7 @@ AGGREGATES = ("SUM", "AVERAGE", "MIN", "MAX")
 class Trees(Op):
     """Scores of decision trees, from their nodes as constant inputs.
 
-    The inputs after the first are the fields of :class:`~sofie_root.kernels.trees.Forest`.
+    The inputs after the first are the fields of :class:`~sofie_root.program.operations.trees.Forest`.
     Source: ONNX ai.onnx.ml TreeEnsemble-5, TreeEnsembleClassifier-3, TreeEnsembleRegressor-3.
     """
 
@@ -46,11 +45,11 @@ class Trees(Op):
         return TensorType(x.dtype, (x.shape[0], self.targets))
 
     def lower(self, b: Builder, x: Tensor, *forest: Tensor) -> Tensor:
-        """One kernel."""
+        """One operation."""
         arrays = [t.constant for t in forest if t.constant is not None]
         if len(arrays) != len(forest):
             raise ModelError("its nodes must be constants", node=", ".join(b.origin))
-        trees = kernels.Forest(*arrays)
+        trees = Forest(*arrays)
         try:
             trees.check()
         except ModelError as error:
@@ -58,6 +57,18 @@ class Trees(Op):
             raise
         if len(trees.base) != self.targets or np.any(trees.feature >= self.features):
             raise ModelError("has other targets or features than it says", node=", ".join(b.origin))
-        for k in (1, 7, 8):  # split, weight, base
-            arrays[k] = arrays[k].astype(x.dtype.numpy)
-        return kernels.trees(b, x, kernels.Forest(*arrays), AGGREGATES.index(self.aggregate))
+        constants = {}
+        for f in fields(Forest):
+            array = getattr(trees, f.name)
+            number = f.name in ("split", "weight", "base")
+            array = array.astype(x.dtype.numpy if number else np.int32)
+            constants[f.name] = b.constant(array, f"{x.buffer}.trees")
+        (y,) = b.operation(
+            TreesOperation,
+            (TensorType(x.dtype, (x.shape[0], self.targets)),),
+            x=x,
+            **constants,
+            aggregate=self.aggregate,
+            missing=bool(np.any(trees.mode & MISSING)),
+        )
+        return y

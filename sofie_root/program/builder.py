@@ -292,7 +292,7 @@ class Builder:
         return tuple(m if m is not None else inputs[0] for m in made)
 
     def operation(
-        self, kind: type[Operation], outputs: Sequence[TensorType | None], **values: Any
+        self, kind: type[Operation], outputs: Sequence[TensorType | None], /, **values: Any
     ) -> tuple[Tensor, ...]:
         """Runs an operation and returns its outputs.
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sofie_root.errors import ModelError
-from sofie_root.kernels.trees import Forest
+from sofie_root.program.operations.trees import Forest
 
 Array = npt.NDArray[Any]
 Attribute = Callable[[str], Any]
@@ -25,7 +25,7 @@ MISSING = 8
 
 @dataclass(frozen=True, slots=True)
 class TreeArrays:
-    """The fields of :class:`~sofie_root.kernels.trees.Forest`, but for ``base``."""
+    """The fields of :class:`~sofie_root.program.operations.trees.Forest`, but for ``base``."""
 
     feature: Array
     split: Array

@@ -11,6 +11,9 @@ import numpy as np
 
 from ..operation import Array, Operand, Operation, Resolve
 
+MAX_RANK = 8
+"""Axes of a ``sofie::Span``: its ``kMaxRank``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Custom(Operation):

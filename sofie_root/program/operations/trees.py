@@ -95,6 +95,9 @@ def heights(children: Array) -> Array | None:
 
 Aggregate = Literal["SUM", "AVERAGE", "MIN", "MAX"]
 
+AGGREGATES: tuple[Aggregate, ...] = ("SUM", "AVERAGE", "MIN", "MAX")
+"""How scores of several leaves are joined."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trees(Operation):
@@ -154,23 +157,27 @@ class Trees(Operation):
             holds = np.choose(how & 7, tests) | ((how & MISSING > 0) & np.isnan(v))
             onward = np.where(holds, children[node, 0], children[node, 1])
             at = np.where(at >= 0, onward, at)
-        return [self.add_scores(x.dtype, -1 - at, operands)]
+        return [add_scores(-1 - at, self.aggregate, operands)]
 
-    def add_scores(self, dtype: np.dtype[Any], leaves: Array, operands: dict[str, Any]) -> Array:
-        """What the leaves ``[rows, trees]`` give, which the rows have come to."""
-        start, target, weight, base = (
-            operands[name] for name in ("start", "target", "weight", "base")
-        )
-        aggregate = self.aggregate
-        neutral = {"MIN": np.inf, "MAX": -np.inf}.get(aggregate, 0)
-        y = np.full((len(leaves), len(base)), neutral, dtype)
-        meet = {"MIN": np.minimum, "MAX": np.maximum}.get(aggregate, np.add)
-        for row, reached in enumerate(leaves):
-            for leaf in reached:
-                spend(1000 * int(start[leaf + 1] - start[leaf]))
-                for w in range(start[leaf], start[leaf + 1]):
-                    y[row, target[w]] = meet(y[row, target[w]], weight[w])
-        if aggregate == "AVERAGE":
-            y = y / dtype.type(leaves.shape[1])
-        extreme = aggregate in ("MIN", "MAX")
-        return np.asarray(np.where(np.isinf(y) & extreme, 0, y).astype(dtype) + base)
+
+def add_scores(leaves: Array, aggregate: Aggregate, operands: dict[str, Any]) -> Array:
+    """Scores ``[rows, targets]`` of rows that have come to leaves.
+
+    Args:
+        leaves: ``[rows, trees]``, the number of each leaf.
+        aggregate: how the scores are joined.
+        operands: arrays ``start``, ``target``, ``weight`` and ``base`` of :class:`Trees`.
+    """
+    start, target, weight, base = (operands[name] for name in ("start", "target", "weight", "base"))
+    neutral = {"MIN": np.inf, "MAX": -np.inf}.get(aggregate, 0)
+    y = np.full((len(leaves), len(base)), neutral, base.dtype)
+    meet = {"MIN": np.minimum, "MAX": np.maximum}.get(aggregate, np.add)
+    for row, reached in enumerate(leaves):
+        for leaf in reached:
+            spend(1000 * int(start[leaf + 1] - start[leaf]))
+            for w in range(start[leaf], start[leaf + 1]):
+                y[row, target[w]] = meet(y[row, target[w]], weight[w])
+    if aggregate == "AVERAGE":
+        y = y / base.dtype.type(leaves.shape[1])
+    extreme = aggregate in ("MIN", "MAX")
+    return np.asarray(np.where(np.isinf(y) & extreme, 0, y).astype(base.dtype) + base)

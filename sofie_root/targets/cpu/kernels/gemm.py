@@ -10,11 +10,11 @@ import numpy as np
 from sofie_root.budget import spend_product
 from sofie_root.ir.dim import Dim, ceildiv, product
 from sofie_root.ir.dtype import DType
-from sofie_root.kernels.gemm import PANEL, pack, unpack
 from sofie_root.program.operation import Array, Operand, Resolve
 from sofie_root.program.operations.matmul import Attention, Linear, MatMul
 from sofie_root.program.program import Buffer, Program
 from sofie_root.schedule.inline import Decisions, remove_dead
+from sofie_root.targets.cpu.packing import PANEL, pack, unpack
 from sofie_root.targets.cxx.call import Arg, Call, CppKernel, Fused, In, Out, Scratch, Stride
 
 from . import call
