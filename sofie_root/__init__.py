@@ -2,7 +2,7 @@
 
 ``load`` reads an ONNX (or ``.root``) file, ``Model.session`` runs it from NumPy, ``Model.generate``
 prints a C++ header, and ``SofieFunctor`` or ``define`` puts it into an RDataFrame. ``operator`` registers
-operators of your own, subclasses of ``Op`` or ``CppOp``.
+operators of your own, subclasses of ``Op`` or ``CppOp``; ``GraphBuilder`` makes a model without a file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .runtime.interpreter import prepare_cling
 
 if TYPE_CHECKING:
     from .budget import Budget
+    from .build import GraphBuilder
     from .ir import Op, TensorType, operator
     from .model import InspectReport, Model, load
     from .ops.custom import CppOp
@@ -29,6 +30,7 @@ prepare_cling()  # ROOT's interpreter reads its flags once, when it starts
 _PLACES = {
     "Budget": ".budget",
     "CppOp": ".ops.custom",
+    "GraphBuilder": ".build",
     "InspectReport": ".model",
     "Model": ".model",
     "Op": ".ir.op",
@@ -56,6 +58,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Budget",
     "CppOp",
+    "GraphBuilder",
     "InspectReport",
     "Model",
     "Op",

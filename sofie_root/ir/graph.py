@@ -101,22 +101,6 @@ class Graph:
         types = [self.types[name] for name in self.inputs]
         return size_symbols(d for t in types for d in (*t.shape, *(t.value or ())))
 
-    def add_constant(self, name: str, array: Array) -> str:
-        """Adds a constant under a fresh name derived from ``name`` and returns that name."""
-        fresh = self.fresh_name(name)
-        self.constants[fresh] = array
-        self.types[fresh] = constant_type(array)
-        return fresh
-
-    def fresh_name(self, name: str) -> str:
-        """``name``, or ``name_1``, ``name_2``, ... if it is taken."""
-        if name not in self.types:
-            return name
-        suffix = 1
-        while f"{name}_{suffix}" in self.types:
-            suffix += 1
-        return f"{name}_{suffix}"
-
     def copy(self) -> Graph:
         """A copy whose containers can be changed without changing this graph."""
         return Graph(

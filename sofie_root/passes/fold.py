@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
 from sofie_root.budget import account
-from sofie_root.errors import BudgetError, SofieError
-from sofie_root.ir import Graph, Node, TensorType
-from sofie_root.program.interpret import evaluate
+from sofie_root.build import UNCOMPUTABLE, evaluate_node, known_array
+from sofie_root.errors import BudgetError
+from sofie_root.ir import Graph, Node
 
 from .rewrite import Array, PassResult, Sweep
 
@@ -21,9 +17,6 @@ SMALL = 1 << 20
 
 GROWTH = 8
 """Larger results are folded if they are at most so many times larger than their inputs."""
-
-UNCOMPUTABLE = (SofieError, ArithmeticError, LookupError, NotImplementedError, ValueError)
-"""What NumPy raises for constants that make no sense: the node fails when it runs, if it runs."""
 
 REPEATING = frozenset({"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Range", "Tile"})
 """Operators that only repeat data: folding a large result would store it for nothing."""
@@ -49,18 +42,6 @@ def propagate_shapes(graph: Graph) -> PassResult:
         if not known or len(known) < len(arrays):
             sweep.keep(node)
     return sweep.result()
-
-
-def known_array(type_: TensorType) -> Array | None:
-    """The content of a tensor all of whose elements are numbers."""
-    shape = tuple(d for d in type_.shape if isinstance(d, int))
-    values = [d for d in type_.value or () if isinstance(d, int)]
-    if type_.value is None or len(shape) < type_.rank or len(values) < len(type_.value):
-        return None
-    if type_.dtype.is_float:
-        return np.array(values, dtype=np.float64).astype(type_.dtype.numpy).reshape(shape)
-    wrapped = np.array([v % 2**64 for v in values], dtype=np.uint64)  # as integers do in C++
-    return wrapped.astype(type_.dtype.numpy).reshape(shape)
 
 
 def _short(array: Array) -> str:
@@ -99,23 +80,6 @@ def fold_constants(graph: Graph) -> PassResult:
             sweep.define(output, results[output])
         sweep.change(node, "is computed from constants when generating")
     return sweep.result()
-
-
-def evaluate_node(
-    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
-) -> dict[str, Array]:
-    """The outputs of a node all of whose inputs are among ``constants``."""
-    inputs = {i for i in node.inputs if i is not None}
-    outputs = [o for o in node.outputs if o is not None]
-    single = Graph(
-        node.name,
-        (),
-        {o: o for o in outputs},
-        [node],
-        {name: types[name] for name in (*inputs, *outputs)},
-        {name: constants[name] for name in inputs},
-    )
-    return evaluate(single, {})
 
 
 def _too_large(sweep: Sweep, node: Node, inputs: list[str]) -> str | None:

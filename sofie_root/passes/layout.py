@@ -9,11 +9,10 @@ transposition would cost more than it gains.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 
-from sofie_root.ir import OPERATORS, DType, Graph, Node
+from sofie_root.ir import DType, Graph, Node
 
 from .rewrite import PassResult, Sweep
 
@@ -53,8 +52,7 @@ def pointwise_conv_to_matmul(graph: Graph) -> PassResult:
             sweep.refuse(node, f"channels stay first: {wall.op.name} {wall.name!r} is near")
             sweep.keep(node)
             continue
-        for new in _as_matmul(node, sweep):
-            sweep.keep(new)
+        _add_matmul(node, sweep)
         sweep.change(node, "is a matrix product over the channels")
     return sweep.result()
 
@@ -118,7 +116,7 @@ def _around(
             yield from readers.get(name, ())
 
 
-def _as_matmul(node: Node, sweep: Sweep) -> list[Node]:
+def _add_matmul(node: Node, sweep: Sweep) -> None:
     """Transpose, MatMul, Add and Transpose instead of the convolution."""
     x, out = node.inputs[0], node.outputs[0]
     weights = sweep.array(node.inputs[1])
@@ -129,25 +127,8 @@ def _as_matmul(node: Node, sweep: Sweep) -> list[Node]:
     last, first = (0, *range(2, rank), 1), (0, rank - 1, *range(1, rank - 1))
     matrix = np.ascontiguousarray(weights.reshape(weights.shape[:2]).T)
     constant = sweep.constant(f"{node.inputs[1]}.matrix", matrix)
-    made: list[Node] = []
-
-    def add(
-        op: str, inputs: tuple[str, ...], result: str | None = None, **attributes: object
-    ) -> str:
-        name = result or sweep.graph.fresh_name(f"{out}.{op.lower()}")
-        new = replace(
-            node,
-            op=OPERATORS["", op](**attributes),
-            inputs=inputs,
-            outputs=(name,),
-            name=f"{node.name}/{op}" if result is None else node.name,
-        )
-        sweep.infer(new)
-        made.append(new)
-        return name
-
-    product = add("MatMul", (add("Transpose", (x,), perm=last), constant))
+    rows = sweep.add(node, "Transpose", x, perm=last)
+    product = sweep.add(node, "MatMul", rows, constant)
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        product = add("Add", (product, node.inputs[2]))
-    add("Transpose", (product,), out, perm=first)
-    return made
+        product = sweep.add(node, "Add", product, node.inputs[2])
+    sweep.add(node, "Transpose", product, output=out, perm=first)

@@ -9,11 +9,12 @@ for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from sofie_root.ir import OPERATORS, DType, Graph, Node
+from sofie_root.ir import DType, Graph, Node
 
 from .rewrite import Array, PassResult, Sweep
 
@@ -38,18 +39,38 @@ def dequantized_products_to_integers(graph: Graph) -> PassResult:
     sweep = Sweep(graph)
     for original in graph.nodes:
         node = sweep.resolve(original)
-        made = _as_integers(node, sweep)
-        if made is None:
+        product = _integer_product(node, sweep)
+        if product is None:
             sweep.keep(node)
             continue
-        for new in made:
-            sweep.keep(new)
+        _add_product(node, sweep, product)
         sweep.change(node, "multiplies the bytes that its operands were dequantised from")
     return sweep.result()
 
 
-def _as_integers(node: Node, sweep: Sweep) -> list[Node] | None:
-    """The nodes that take its place, None where it is no product of dequantised operands."""
+@dataclass(frozen=True, slots=True)
+class IntegerProduct:
+    """The product of bytes that takes the place of one of floats.
+
+    Attributes:
+        op: name of its operator.
+        attributes: of that operator.
+        x: the left operand.
+        weights: the right operand, and its zero point.
+        scale: what the sums are multiplied by.
+        window: how many axes a convolution has, 0 of a product of matrices.
+    """
+
+    op: str
+    attributes: dict[str, Any]
+    x: Quantized
+    weights: tuple[Array, Array | None]
+    scale: Array
+    window: int
+
+
+def _integer_product(node: Node, sweep: Sweep) -> IntegerProduct | None:
+    """The product that takes the node's place, None where it is none of dequantised operands."""
     form = FORMS.get(node.op.name) if not node.op.domain else None
     if form is None:
         return None
@@ -80,54 +101,30 @@ def _as_integers(node: Node, sweep: Sweep) -> list[Node] | None:
     if scale.size > 1 or rank:
         scale = scale.reshape(-1, *(1,) * rank)
     kept = attributes if node.op.name == "Conv" else {}
-    return _nodes(node, sweep, form, kept, x, values, zero, scale, rank)
+    return IntegerProduct(form, kept, x, (values, zero), scale, rank)
 
 
 FORMS = {"MatMul": "MatMulInteger", "Gemm": "MatMulInteger", "Conv": "ConvInteger"}
 """The product of bytes that goes with each operator."""
 
 
-def _nodes(
-    node: Node,
-    sweep: Sweep,
-    form: str,
-    attributes: dict[str, object],
-    x: Quantized,
-    values: Array,
-    zero: Array | None,
-    scale: Array,
-    rank: int,
-) -> list[Node]:
-    out = node.outputs[0]
+def _add_product(node: Node, sweep: Sweep, product: IntegerProduct) -> None:
+    """The product of bytes, and what scales it and adds the bias."""
+    out, (values, zero) = node.outputs[0], product.weights
     assert out is not None
-    made: list[Node] = []
-
-    def add(op: str, inputs: tuple[str | None, ...], last: bool, **attributes: object) -> str:
-        name = out if last else sweep.graph.fresh_name(f"{out}.{op.lower()}")
-        new = replace(
-            node,
-            op=OPERATORS["", op](**attributes),
-            inputs=inputs,
-            outputs=(name,),
-            name=node.name if last else f"{node.name}/{op}",
-        )
-        sweep.infer(new)
-        made.append(new)
-        return name
-
     weights = sweep.constant(f"{node.inputs[1]}.bytes", values)
     w_zero = None if zero is None else sweep.constant(f"{node.inputs[1]}.zero", zero)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    total = add(form, (x.values, weights, x.zero, w_zero), False, **attributes)
-    real = add("Cast", (total,), False, to=DType.FLOAT.onnx)
-    factor = sweep.constant(f"{node.inputs[1]}.scale", scale)
-    scaled = add("Mul", (real, factor), bias is None)
-    if bias is not None and rank:
-        shape = sweep.constant(f"{bias}.shape", np.array([-1] + [1] * rank, np.int64))
-        bias = add("Reshape", (bias, shape), False)
+    operands = (product.x.values, weights, product.x.zero, w_zero)
+    total = sweep.add(node, product.op, *operands, **product.attributes)
+    real = sweep.add(node, "Cast", total, to=DType.FLOAT.onnx)
+    factor = sweep.constant(f"{node.inputs[1]}.scale", product.scale)
+    scaled = sweep.add(node, "Mul", real, factor, output=out if bias is None else None)
+    if bias is not None and product.window:
+        shape = sweep.constant(f"{bias}.shape", np.array([-1] + [1] * product.window, np.int64))
+        bias = sweep.add(node, "Reshape", bias, shape)
     if bias is not None:
-        add("Add", (scaled, bias), True)
-    return made
+        sweep.add(node, "Add", scaled, bias, output=out)
 
 
 def _quantized(value: str | None, sweep: Sweep) -> Quantized | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from sofie_root.build import GraphBuilder, find_operator
 from sofie_root.errors import Refusal
-from sofie_root.ir import Graph, Node, TensorType, constant_type, infer_node
+from sofie_root.ir import Graph, Node, TensorType, infer_node
 
 Array = npt.NDArray[Any]
 
@@ -45,6 +46,7 @@ class Sweep:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph.copy()
+        self._builder = GraphBuilder.extending(self.graph)
         self.producers: dict[str, Node] = {}
         self.uses = graph.use_counts()
         self._nodes: dict[tuple[str | None, ...], Node] = {}
@@ -76,12 +78,42 @@ class Sweep:
 
     def define(self, value: str, array: Array) -> None:
         """Makes a value a constant; the node that computes it must not be kept."""
-        self.graph.constants[value] = array
-        self.graph.types[value] = constant_type(array)
+        self._builder.define(value, array)
 
     def constant(self, name: str, array: Array) -> str:
         """Adds a constant under a fresh name."""
-        return self.graph.add_constant(name, array)
+        return self._builder.constant(array, name)
+
+    def add(
+        self,
+        node: Node,
+        op: str,
+        *inputs: str | None,
+        output: str | None = None,
+        **attributes: Any,
+    ) -> str:
+        """Adds one of the nodes that take the place of ``node``, and keeps it.
+
+        Args:
+            node: the first of its outputs lends its name to new values.
+            op: name of the operator.
+            inputs: values that are kept already, or constants.
+            output: the value that is written, which keeps its type; a new one if not given. The node that
+                writes it has the name of ``node``, the others one made from it.
+            attributes: of the operator.
+
+        Returns:
+            The value that is written.
+        """
+        value = output or self._builder.values.fresh(f"{node.outputs[0]}.{op.lower()}")
+        name = node.name if output else f"{node.name}/{op}"
+        new = replace(
+            node, op=find_operator(op)(**attributes), inputs=inputs, outputs=(value,), name=name
+        )
+        inferred, _ = infer_node(new, self.graph.types)
+        self.graph.types.setdefault(value, inferred[0])
+        self.keep(new)
+        return value
 
     def array(self, value: str | None) -> Array | None:
         """The content of a constant, else None."""
@@ -107,13 +139,6 @@ class Sweep:
             for output, new in zip(node.outputs, inferred, strict=False)
             if output is not None
         )
-
-    def infer(self, node: Node) -> None:
-        """Types the outputs of a new node; an output that has a type already keeps it."""
-        inferred, _ = infer_node(node, self.graph.types)
-        for output, new in zip(node.outputs, inferred, strict=False):
-            if output is not None:
-                self.graph.types.setdefault(output, new)
 
     def change(self, node: Node, text: str) -> None:
         """Notes a change."""

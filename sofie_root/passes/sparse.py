@@ -6,15 +6,12 @@ collect them again with its transpose.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sofie_root.ir import Graph, Node
-from sofie_root.ops.gather import Gather
-from sofie_root.ops.reduce import ReduceSum
 
 from .rewrite import PassResult, Sweep
 
@@ -32,8 +29,7 @@ def sparse_product_to_gather(graph: Graph) -> PassResult:
         if picked is None:
             sweep.keep(node)
             continue
-        for new in _as_gather(node, picked, sweep):
-            sweep.keep(new)
+        _add_gather(node, picked, sweep)
         sweep.change(node, f"adds up {picked.shape[1]} columns that its matrix picks")
     return sweep.result()
 
@@ -65,19 +61,16 @@ def _picked(matrix: npt.NDArray[Any]) -> npt.NDArray[np.int64] | None:
     return np.nonzero(matrix.T)[1].reshape(columns, ones[0]).astype(np.int64)
 
 
-def _as_gather(node: Node, picked: npt.NDArray[np.int64], sweep: Sweep) -> list[Node]:
+def _add_gather(node: Node, picked: npt.NDArray[np.int64], sweep: Sweep) -> None:
+    """A Gather of the columns, and a ReduceSum over those that are added up."""
     x, out = node.inputs[0], node.outputs[0]
     assert x is not None
-    assert out is not None
     axis = sweep.type(x).rank - 1
     single = picked.shape[1] == 1
     index = sweep.constant(f"{out}.picked", picked[:, 0] if single else picked)
-    result = out if single else sweep.graph.fresh_name(f"{out}.rows")
-    gather = replace(node, op=Gather(axis=axis), inputs=(x, index), outputs=(result,))
     if single:
-        return [gather]
-    gather = replace(gather, name=f"{node.name}/Gather")
-    sweep.infer(gather)
+        sweep.add(node, "Gather", x, index, output=out, axis=axis)
+        return
+    rows = sweep.add(node, "Gather", x, index, axis=axis)
     axes = sweep.constant(f"{out}.axes", np.array([axis + 1], np.int64))
-    total = replace(node, op=ReduceSum(keepdims=0), inputs=(result, axes), outputs=(out,))
-    return [gather, total]
+    sweep.add(node, "ReduceSum", rows, axes, output=out, keepdims=0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from onnx import GraphProto
 
 from sofie_root.errors import ModelError
-from sofie_root.ir import DType, Graph, Node, Refuse, TensorType, infer_node, symbol
+from sofie_root.ir import DType, Graph, Node, Refuse, TensorType, symbol
 from sofie_root.ops.control import If, Loop, Scan, is_state_symbol, state_symbol
 
 from .node import RawNode
@@ -37,7 +37,7 @@ def import_control(importer: Importer, raw: RawNode, scope: Scope) -> None:
         ModelError: the node contradicts its subgraphs.
     """
     outputs = tuple(
-        o if o is not None else importer.new_value(f"{raw.name}:{k}")
+        o if o is not None else importer.builder.values.fresh(f"{raw.name}:{k}")
         for k, o in enumerate(raw.outputs)
     )
     if raw.op_type == "Loop":
@@ -49,14 +49,11 @@ def import_control(importer: Importer, raw: RawNode, scope: Scope) -> None:
     if isinstance(node, str):  # written out
         return
     if node is None:  # something inside was refused already
-        importer.mark_unknown(outputs)
+        importer.builder.mark_refused(outputs)
         return
-    types, equalities = infer_node(node, importer.graph.types)
+    types = importer.builder.place(node, fold=False)
     if len(types) != len(outputs):
         raise ModelError(f"has {len(outputs)} outputs, its subgraph gives {len(types)}")
-    importer.graph.types.update(zip(outputs, types, strict=True))
-    importer.note_equalities(equalities)
-    importer.graph.nodes.append(node)
 
 
 def _if(importer: Importer, raw: RawNode, scope: Scope, outputs: tuple[str, ...]) -> Node | None:
@@ -71,7 +68,7 @@ def _if(importer: Importer, raw: RawNode, scope: Scope, outputs: tuple[str, ...]
     graphs = [b for b in bodies if b is not None]
     captures = tuple(dict.fromkeys(name for g in graphs for name in g.inputs))
     for graph in graphs:
-        graph.types.update((name, importer.graph.types[name]) for name in captures)
+        graph.types.update((name, importer.builder.type(name)) for name in captures)
         graph.inputs = captures
     condition = raw.input(0)
     return Node(If(graphs[0], graphs[1]), (condition, *captures), outputs, raw.name, (raw.name,))
@@ -79,7 +76,7 @@ def _if(importer: Importer, raw: RawNode, scope: Scope, outputs: tuple[str, ...]
 
 def _known_trips(importer: Importer, raw: RawNode) -> int | None:
     """The number of iterations where it is a small constant, unless the body ends the loop early."""
-    values = [None if i is None else importer.graph.types[i].value for i in raw.inputs[:2]]
+    values = [None if i is None else importer.builder.type(i).value for i in raw.inputs[:2]]
     trips = values[0]
     starts = raw.inputs[1] is None or values[1] == (1,)
     if trips is None or not starts or not isinstance(trips[0], int) or trips[0] > MAX_UNROLLED:
@@ -97,7 +94,7 @@ def _subgraph(raw: RawNode) -> GraphProto:
 def _given(importer: Importer, names: Sequence[str | None]) -> list[TensorType]:
     if any(n is None for n in names):
         raise ModelError("a state or scan input is omitted")
-    return [importer.graph.types[n] for n in names if n is not None]
+    return [importer.builder.type(n) for n in names if n is not None]
 
 
 def _loop(

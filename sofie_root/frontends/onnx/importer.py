@@ -9,32 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
-import sofie_root.ops  # noqa: F401  (registers the operators)
-from sofie_root.budget import NODE, account, spend
-from sofie_root.errors import BudgetError, ModelError, Refusal, UnsupportedError
-from sofie_root.ir import (
-    OPERATORS,
-    Equality,
-    Graph,
-    Node,
-    Op,
-    Refuse,
-    TensorType,
-    constant_type,
-    infer_node,
-)
+from sofie_root.budget import NODE, spend
+from sofie_root.build import GraphBuilder
+from sofie_root.errors import BudgetError, ModelError
+from sofie_root.ir import OPERATORS, Graph, Node, Op, Refuse, TensorType
 from sofie_root.ir.graph import MALFORMED
-from sofie_root.ir.types import MAX_KNOWN_VALUES
-from sofie_root.passes.fold import UNCOMPUTABLE, evaluate_node, known_array
 
 from .control import import_control
-from .ml import ml_function
+from .ml import add_ml, is_ml
 from .node import (
     NEWEST_OPSET,
     RawNode,
@@ -47,7 +34,7 @@ from .node import (
     schema_function,
 )
 from .order import first_output, initializers, topological
-from .scope import FunctionKey, Names, Scope
+from .scope import FunctionKey, Scope
 from .tensors import Array, TensorReader, type_name
 from .upgrade import can_translate, unknown_operator, upgrade
 
@@ -62,74 +49,59 @@ class Importer:
     """Adds the nodes of one model to one Graph; see :func:`sofie_root.frontends.onnx.parse`.
 
     Args:
-        graph: the graph to fill; its inputs have types already.
+        builder: makes the graph; its inputs are there already.
         reader: decodes tensors.
         functions: the model's local functions by (domain, name, overload).
-        file: path for error messages.
     """
 
     def __init__(
         self,
-        graph: Graph,
+        builder: GraphBuilder,
         reader: TensorReader,
         functions: Mapping[FunctionKey, FunctionProto],
-        file: str | None,
     ) -> None:
-        self.graph = graph
+        self.builder = builder
         self.reader = reader
         self.functions = functions
-        self.file = file
         self.outer: Importer | None = None
-        self.refusals: dict[Refusal, None] = {}
-        self.unknown: set[str] = set()
         self._aliases: dict[str, str] = {}
-        self._equalities: dict[Equality, None] = {}
-        self._values = Names()
-        self._node_names = Names()
         self._named: set[str] = set()
 
-    def run(self, proto: GraphProto, scope: Scope) -> None:
-        """Imports the model's graph.
+    def run(self, proto: GraphProto, scope: Scope) -> Graph:
+        """Imports the model's graph and returns it, verified.
 
         Raises:
             UnsupportedError: names every node that cannot be translated.
             ModelError: the model is not valid.
         """
-        self._node_names.taken.update(n.name for n in proto.node)
-        self._values.taken.update(o for n in proto.node for o in n.output)
-        self._values.taken.update(scope.values, scope.tensors)
+        self.builder.node_names.taken.update(n.name for n in proto.node)
+        self.builder.values.taken.update(o for n in proto.node for o in n.output)
+        self.builder.values.taken.update(scope.values, scope.tensors)
         self._nodes(proto.node, scope)
         for output in proto.output:
             self._output(output.name, output.type.tensor_type.elem_type, scope)
-        if self.refusals:
-            raise UnsupportedError(list(self.refusals), file=self.file)
-        self.graph.equalities = list(self._equalities)
-
-    def refuse(self, node: str, operator: str, reason: str) -> None:
-        """Notes something that cannot be translated."""
-        self.refusals.setdefault(Refusal(node, operator, reason))
+        return self.builder.graph()
 
     def _output(self, name: str, declared: int, scope: Scope) -> None:
-        if not name or name in self.graph.outputs:
-            raise ModelError(f"output {name!r} is declared twice or has no name", file=self.file)
-        if not scope.has(name):
+        file = self.builder.file
+        if name and not scope.has(name):
             raise ModelError(
                 "is an output, but nothing writes it; export the model again",
                 tensor=name,
-                file=self.file,
+                file=file,
             )
-        value = self._read(name, scope)
+        value = self._read(name, scope) if name else name
         assert value is not None, name  # only inputs of functions can be omitted
-        self.graph.outputs[name] = value
-        if value in self.unknown:
+        self.builder.output(name, value)
+        if self.builder.is_refused(value):
             return
-        dtype = self.graph.types[value].dtype
+        dtype = self.builder.type(value).dtype
         if declared and declared != dtype.onnx:
             raise ModelError(
                 f"is declared as {type_name(declared)}, but the graph computes {dtype}; "
                 "export the model again",
                 tensor=name,
-                file=self.file,
+                file=file,
             )
 
     # -- names -------------------------------------------------------------------------------------
@@ -143,14 +115,10 @@ class Importer:
         if name in scope.tensors:
             tensor = scope.tensors.pop(name)
             value = scope.values[name] = self._new_value(name, scope)
-            try:
+            with self.builder.source(name, "initializer", (value,)):
                 dense = isinstance(tensor, TensorProto)
-                self._constant(
-                    value, self.reader.array(tensor) if dense else self.reader.dense(tensor)
-                )
-            except Refuse as reason:
-                self.refuse(name, "initializer", str(reason))
-                self.unknown.add(value)
+                array = self.reader.array(tensor) if dense else self.reader.dense(tensor)
+                self.builder.define(value, array)
             return value
         if scope.parent is None:
             raise ModelError(f"reads {name!r}, which nothing writes")
@@ -162,18 +130,7 @@ class Importer:
         """A value of the graph around this body: a constant is shared, anything else an input."""
         assert self.outer is not None
         value = self.outer._read(name, scope)
-        if value is None or value in self.graph.types:
-            return value
-        around = self.outer.graph
-        if value in self.outer.unknown:
-            self.unknown.add(value)
-            return value
-        self.graph.types[value] = around.types[value]
-        if value in around.constants:
-            self.graph.constants[value] = around.constants[value]
-        else:
-            self.graph.inputs = (*self.graph.inputs, value)
-        return value
+        return None if value is None else self.builder.capture(value)
 
     def body(
         self, proto: GraphProto, raw: RawNode, scope: Scope, types: Sequence[TensorType]
@@ -191,15 +148,13 @@ class Importer:
         """
         if len(proto.input) != len(types):
             raise ModelError(f"its subgraph takes {len(proto.input)} inputs, not {len(types)}")
-        importer = Importer(Graph(raw.name, (), {}), self.reader, self.functions, self.file)
-        importer.outer, importer.refusals = self, self.refusals
-        importer._values, importer._node_names = self._values, self._node_names
-        importer._named = self._named
-        refused = len(self.refusals)
-        prefix = f"{raw.name}/"
-        formal = [self._values.fresh(prefix + i.name) for i in proto.input]
-        importer.graph.inputs = tuple(formal)
-        importer.graph.types.update(zip(formal, types, strict=True))
+        importer = Importer(self.builder.body(raw.name), self.reader, self.functions)
+        importer.outer, importer._named = self, self._named
+        builder, refused = importer.builder, len(self.builder.refusals)
+        formal = [
+            builder.formal(f"{raw.name}/{i.name}", t)
+            for i, t in zip(proto.input, types, strict=True)
+        ]
         inner = scope.inside(
             raw.name,
             initializers(proto),
@@ -209,9 +164,9 @@ class Importer:
         importer._nodes(proto.node, inner)
         for output in proto.output:
             importer._output(output.name, output.type.tensor_type.elem_type, inner)
-        importer.graph.equalities = list(importer._equalities)
-        broken = any(v in importer.unknown for v in importer.graph.outputs.values())
-        return None if broken or len(self.refusals) > refused else importer.graph
+        graph = builder.unverified()
+        broken = any(builder.is_refused(v) for v in graph.outputs.values())
+        return None if broken or len(builder.refusals) > refused else graph
 
     def unroll(self, proto: GraphProto, raw: RawNode, scope: Scope, trips: int) -> None:
         """Puts the iterations of a Loop one after the other, in the place of the Loop.
@@ -221,11 +176,11 @@ class Importer:
         """
         states: list[str | None] = list(raw.inputs[2:])
         stacked: list[list[str]] = [[] for _ in range(len(proto.output) - 1 - len(states))]
-        outer = _Emitter(self, scope)
+        b = self.builder
         for iteration in range(trips):
             lead = [
-                outer.constant(np.asarray(iteration, np.int64), f"{raw.name}/iteration"),
-                outer.constant(np.asarray(True), f"{raw.name}/condition"),
+                b.constant(np.asarray(iteration, np.int64), f"{raw.name}/iteration"),
+                b.constant(np.asarray(True), f"{raw.name}/condition"),
             ]
             inner = scope.inside(
                 raw.name,
@@ -239,27 +194,20 @@ class Importer:
             for k, item in enumerate(results[1 + len(states) :]):
                 if item is None:
                     raise ModelError("gives an output that is an omitted input")
-                axes = outer.constant(np.zeros(1, np.int64), f"{raw.name}/axes")
-                stacked[k].append(outer.emit(raw, "Unsqueeze", (item, axes)))
-            again = None if results[0] is None else self.graph.types[results[0]].value
+                axes = b.constant(np.zeros(1, np.int64), f"{raw.name}/axes")
+                stacked[k].append(b.add("Unsqueeze", item, axes, name=f"{raw.name}/Unsqueeze"))
+            again = None if results[0] is None else b.type(results[0]).value
             if again == (0,):
                 break
             if again is None and iteration + 1 < trips:
                 raise Refuse("its states change their rank and its end is only known at run time")
         if any(not items for items in stacked):
             raise Refuse("it stacks outputs of no iteration")
-        finals = [*states, *(outer.emit(raw, "Concat", tuple(i), axis=0) for i in stacked)]
+        joined = [b.add("Concat", *i, name=f"{raw.name}/Concat", axis=0) for i in stacked]
+        finals = [*states, *joined]
         for output, value in zip(raw.outputs, finals, strict=True):
             if output is not None and value is not None:
                 self._aliases[output] = value
-
-    def new_value(self, hint: str) -> str:
-        """A name that no value has yet."""
-        return self._values.fresh(hint)
-
-    def note_equalities(self, equalities: Iterable[Equality]) -> None:
-        """Sizes that must be equal when the model runs."""
-        self._equalities.update(dict.fromkeys(equalities))
 
     def _write(self, name: str, scope: Scope) -> str:
         """The graph value for an ONNX name that a node is about to write."""
@@ -269,18 +217,18 @@ class Importer:
     def _new_value(self, name: str, scope: Scope) -> str:
         if name in scope.names:
             return scope.names[name]
-        if scope.origin is None:
+        if not scope.prefix:
             return name  # the model's own names are unique, and reserved
-        return self._values.fresh(scope.prefix + name)
+        return self.builder.values.fresh(scope.prefix + name)
 
     def _node_name(self, proto: NodeProto, scope: Scope) -> str:
         """The node's own name; made unique, or made from its operator, where that is needed."""
-        if proto.name and scope.origin is None and proto.name not in self._named:
+        if proto.name and not scope.prefix and proto.name not in self._named:
             self._named.add(proto.name)
             return proto.name
         if proto.name:
-            return self._node_names.fresh(scope.prefix + proto.name)
-        return self._node_names.numbered(scope.prefix + proto.op_type)
+            return self.builder.node_names.fresh(scope.prefix + proto.name)
+        return self.builder.node_names.numbered(scope.prefix + proto.op_type)
 
     # -- nodes -------------------------------------------------------------------------------------
     def _nodes(self, protos: Sequence[NodeProto], scope: Scope) -> None:
@@ -296,14 +244,14 @@ class Importer:
             except (ModelError, BudgetError) as error:
                 error.node = error.node or scope.prefix + (proto.name or first_output(proto))
                 error.operator = error.operator or proto.op_type
-                error.file = error.file or self.file
+                error.file = error.file or self.builder.file
                 raise
             except MALFORMED as error:
                 raise ModelError(
                     f"its attributes or inputs make no sense ({type(error).__name__}: {error})",
                     node=scope.prefix + (proto.name or first_output(proto)),
                     operator=proto.op_type,
-                    file=self.file,
+                    file=self.builder.file,
                 ) from error
 
     def _node(self, proto: NodeProto, scope: Scope) -> None:
@@ -312,19 +260,18 @@ class Importer:
         outputs = tuple(self._write(o, scope) if o else None for o in proto.output)
         domain = normal_domain(proto.domain)
         version = scope.opsets.get(domain, NEWEST_OPSET)
-        try:
-            attributes = self._attributes(proto, scope)
-            raw = RawNode(domain, proto.op_type, version, inputs, outputs, attributes, name)
-            key = (domain, proto.op_type, proto.overload)
-            if key in self.functions and (not domain or (domain, proto.op_type) not in OPERATORS):
-                self._expand(self.functions[key], raw, scope)
-            else:
-                self._place(raw, scope)
-        except Refuse as reason:
-            self.refuse(name, proto.op_type, str(reason))
-            self.mark_unknown(outputs)
-        except MALFORMED as error:
-            raise ModelError(f"its attributes or inputs make no sense ({error})") from error
+        with self.builder.source(name, proto.op_type, outputs):
+            try:
+                attributes = self._attributes(proto, scope)
+                raw = RawNode(domain, proto.op_type, version, inputs, outputs, attributes, name)
+                key = (domain, proto.op_type, proto.overload)
+                own = key in self.functions
+                if own and (not domain or (domain, proto.op_type) not in OPERATORS):
+                    self._expand(self.functions[key], raw, scope)
+                else:
+                    self._place(raw, scope)
+            except MALFORMED as error:
+                raise ModelError(f"its attributes or inputs make no sense ({error})") from error
 
     def _attributes(self, proto: NodeProto, scope: Scope) -> dict[str, Any]:
         attributes: dict[str, Any] = {}
@@ -345,23 +292,26 @@ class Importer:
         if (raw.domain, raw.op_type) == ("", "Constant"):
             value = raw.output(0)
             if value is not None:
-                self._constant(value, self._constant_array(raw))
+                self.builder.define(value, self._constant_array(raw))
             return
         if any(isinstance(v, GraphProto) for v in raw.attributes.values()):
             self._subgraphs(raw, scope)
             return
         if self._knows_inputs(raw):
-            emitter = _Emitter(self, scope)
-            self._add(upgrade(raw, emitter), scope)
+            self._add(upgrade(raw, self.builder), scope)
         else:
             self._survey(raw)
 
     def _add(self, node: RawNode, scope: Scope) -> None:
         """Adds a node of the newest opset."""
-        types = [None if i is None else self.graph.types[i] for i in node.inputs]
+        types = [None if i is None else self.builder.type(i) for i in node.inputs]
         cls = OPERATORS.get((node.domain, node.op_type))
+        if cls is None and is_ml(node.domain, node.op_type):
+            values = add_ml(self.builder, node)
+            self._aliases.update((o, v) for o, v in zip(node.outputs, values, strict=False) if o)
+            return
         if cls is None:
-            body = ml_function(node, types) or schema_function(node, types)
+            body = schema_function(node, types)
             if body is None:
                 raise Refuse(unknown_operator(node))
             self._expand(body, node, scope)
@@ -371,45 +321,7 @@ class Importer:
         inputs = node.inputs
         while inputs and inputs[-1] is None:
             inputs = inputs[:-1]
-        origin = (node.name if scope.origin is None else scope.origin,)
-        made = Node(op, inputs, node.outputs, node.name, origin)
-        outs, equalities = infer_node(made, self.graph.types)
-        for name, type_ in zip(node.outputs, outs, strict=False):
-            if name is not None:
-                self.graph.types[name] = type_
-        self._equalities.update(dict.fromkeys(equalities))
-        if not self._computed(made):
-            self.graph.nodes.append(made)
-
-    def _computed(self, node: Node) -> bool:
-        """Turns a small result of known inputs into constants: a shape may hang on it.
-
-        What is computed in integers, type inference has done; this is for the rest, such as a size
-        that is scaled in floats.
-        """
-        types = self.graph.types
-        if all(types[o].value is not None for o in node.outputs if o is not None):
-            return False
-        if node.op.name == "DequantizeLinear" and types[str(node.outputs[0])].rank > 1:
-            return False  # weights, which a pass may rather multiply as the bytes they are
-        constants: dict[str, Array] = {}
-        for name in (i for i in node.inputs if i is not None):
-            array = self.graph.constants.get(name)
-            array = known_array(types[name]) if array is None else array
-            if array is None or array.size > MAX_KNOWN_VALUES:
-                return False
-            constants[name] = array
-        sizes = [types[o].numel for o in node.outputs if o is not None]
-        if any(not isinstance(size, int) or size > MAX_KNOWN_VALUES for size in sizes):
-            return False
-        try:
-            with account().share(100):
-                results = evaluate_node(node, types, constants)
-        except UNCOMPUTABLE:
-            return False
-        for name, array in results.items():
-            self._constant(name, array)
-        return True
+        self.builder.place(Node(op, inputs, node.outputs, node.name, self.builder.origin))
 
     def _operator(self, cls: type[Op], node: RawNode) -> Op:
         """The operator object; attributes that it does not have must be without effect."""
@@ -432,10 +344,6 @@ class Importer:
             raise ModelError(f"its attributes make no sense ({error})") from error
 
     # -- constants ---------------------------------------------------------------------------------
-    def _constant(self, value: str, array: Array) -> None:
-        self.graph.constants[value] = array
-        self.graph.types[value] = constant_type(array)
-
     def _constant_array(self, raw: RawNode) -> Array:
         if len(raw.attributes) != 1:
             raise ModelError(f"needs exactly one value, has {sorted(raw.attributes)}")
@@ -477,7 +385,6 @@ class Importer:
             names={i: o for i, o in zip(body.output, call.outputs, strict=False) if o is not None},
             attributes={**attributes, **call.attributes},
             prefix=f"{call.name}/",
-            origin=call.name if scope.origin is None else scope.origin,
             calls=(*scope.calls, key),
         )
         self._nodes(body.node, inner)
@@ -500,8 +407,8 @@ class Importer:
     def _subgraphs(self, raw: RawNode, scope: Scope) -> None:
         graphs = {k: v for k, v in raw.attributes.items() if isinstance(v, GraphProto)}
         condition = raw.input(0) if (raw.domain, raw.op_type) == ("", "If") else None
-        if condition is not None and condition not in self.unknown:
-            known = self.graph.types[condition].value
+        if condition is not None and not self.builder.is_refused(condition):
+            known = self.builder.type(condition).value
             if known is not None and len(known) == 1 and isinstance(known[0], int):
                 self._branch(graphs["then_branch" if known[0] else "else_branch"], raw, scope)
                 return
@@ -509,7 +416,7 @@ class Importer:
             import_control(self, raw, scope)
             return
         self._survey_graphs(graphs.values(), raw.name)
-        self.mark_unknown(raw.outputs)
+        self.builder.mark_refused(raw.outputs)
 
     def _branch(self, graph: GraphProto, raw: RawNode, scope: Scope) -> None:
         """Puts the branch that is always taken in the place of the If."""
@@ -527,17 +434,13 @@ class Importer:
 
     # -- what cannot be translated -----------------------------------------------------------------
     def _knows_inputs(self, raw: RawNode) -> bool:
-        return not any(i in self.unknown for i in raw.inputs)
-
-    def mark_unknown(self, outputs: Iterable[str | None]) -> None:
-        """Notes values that come from a refused node."""
-        self.unknown.update(o for o in outputs if o is not None)
+        return not any(self.builder.is_refused(i) for i in raw.inputs)
 
     def _survey(self, raw: RawNode) -> None:
         """Checks only that the operator is known: its inputs come from a refused node."""
         if not can_translate(raw.domain, raw.op_type):
             raise Refuse(unknown_operator(raw))
-        self.mark_unknown(raw.outputs)
+        self.builder.mark_refused(raw.outputs)
 
     def _survey_graphs(self, graphs: Iterable[GraphProto], inside: str) -> None:
         """Refuses the unknown operators of subgraphs that are not going to be imported."""
@@ -554,34 +457,5 @@ class Importer:
                 inner += self.functions[key].node
             elif key not in self.functions and not inner and not can_translate(*key[:2]):
                 raw = RawNode(domain, proto.op_type, 0, (), (), {}, name)
-                self.refuse(name, proto.op_type, unknown_operator(raw))
+                self.builder.refuse(name, proto.op_type, unknown_operator(raw))
             waiting += [(node, name) for node in inner]
-
-
-@dataclass(frozen=True, slots=True)
-class _Emitter:
-    """What the upgrade may do to the graph; see :class:`~.upgrade.Emitter`."""
-
-    importer: Importer
-    scope: Scope
-
-    def constant(self, array: Array, hint: str) -> str:
-        name = self.importer._values.fresh(hint)
-        self.importer._constant(name, array)
-        return name
-
-    def value(self, name: str) -> Array | None:
-        return self.importer.graph.constants.get(name)
-
-    def type(self, name: str) -> TensorType:
-        return self.importer.graph.types[name]
-
-    def emit(self, node: RawNode, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
-        spend(NODE)
-        importer = self.importer
-        name = importer._node_names.fresh(f"{node.name}/{op_type}")
-        output = importer._values.fresh(name)
-        made = RawNode("", op_type, NEWEST_OPSET, tuple(inputs), (output,), attributes, name)
-        origin = node.name if self.scope.origin is None else self.scope.origin
-        importer._add(made, dataclasses.replace(self.scope, origin=origin))
-        return output

@@ -1,41 +1,41 @@
-"""Operators of ``ai.onnx.ml`` as bodies of ONNX functions, made for each node.
+"""Operators of ``ai.onnx.ml``, each made of nodes of ONNX.
 
 Trees end in one operator of ours, ``sofie_root.Trees``; all others are a few operators of ONNX.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
+from sofie_root.build import GraphBuilder
 from sofie_root.errors import ModelError
 from sofie_root.ir import DType, Refuse, TensorType
 
-from .node import NEWEST_OPSET, RawNode, default_of, newest_schema
+from .node import RawNode, default_of, newest_schema
 from .trees import TreeArrays, ensemble, trees_of_nodes
 
 Array = npt.NDArray[Any]
-Types = Sequence[TensorType | None]
+Values: TypeAlias = tuple[str, ...]
 DOMAIN = "ai.onnx.ml"
 
 
 class Body:
-    """The body of a function under construction.
+    """What a node of ``ai.onnx.ml`` is made of: nodes of ONNX whose names begin with its own.
 
     Args:
-        node: the node that the function is for.
-        types: types of its inputs.
+        builder: of the graph.
+        node: the node that is translated.
     """
 
-    def __init__(self, node: RawNode, types: Types) -> None:
+    def __init__(self, builder: GraphBuilder, node: RawNode) -> None:
+        self.builder = builder
         self.node = node
-        self.types = types
-        self._nodes: list[NodeProto] = []
-        self._outputs: list[str] = []
+        self._values = 0
 
     def attribute(self, name: str) -> Any:
         """An attribute, ONNX's default where it is not given; tensors as arrays."""
@@ -59,58 +59,52 @@ class Body:
             return None if value is None else np.asarray(value)
         return np.array(value, dtype)
 
+    def input(self, k: int) -> str:
+        """An input that must be there."""
+        value = self.node.input(k)
+        if value is None:
+            raise ModelError(f"lacks input {k}; export the model again")
+        return value
+
     def input_type(self, k: int) -> TensorType:
         """Type of an input that must be there."""
-        type_ = self.types[k] if k < len(self.types) else None
-        if type_ is None:
-            raise ModelError(f"lacks input {k}; export the model again")
-        return type_
+        return self.builder.type(self.input(k))
 
     def constant(self, array: Any) -> str:
-        """The name of a constant."""
-        value = numpy_helper.from_array(np.asarray(array))
-        return self.op("Constant", value=value)
+        """Adds a constant."""
+        return self.builder.constant(array, f"{self.node.name}/{self._next()}")
 
-    def op(self, op_type: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Adds a node and returns the name of its output."""
-        name = f"v{len(self._nodes)}"
-        self._nodes.append(
-            helper.make_node(
-                op_type, inputs, [name], name=f"{op_type}_{name}", domain=domain, **attributes
-            )
-        )
-        return name
+    def op(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node and returns what it writes."""
+        value = self._next()
+        name = f"{self.node.name}/{op.rpartition('.')[2]}_{value}"
+        output = f"{self.node.name}/{value}"
+        return self.builder.add(op, *inputs, outputs=(output,), name=name, **attributes)[0]
 
     def cast(self, x: str, dtype: DType) -> str:
         """``x`` converted."""
         return self.op("Cast", x, to=dtype.onnx)
 
-    def finish(self, *outputs: str) -> FunctionProto:
-        """The function, with these values as outputs."""
-        names = [f"y{k}" for k in range(len(outputs))]
-        nodes = [
-            helper.make_node("Identity", [value], [name], name=f"Identity_{name}")
-            for value, name in zip(outputs, names, strict=True)
-        ]
-        opsets = [helper.make_opsetid("", NEWEST_OPSET), helper.make_opsetid("sofie_root", 1)]
-        inputs = [f"x{k}" for k in range(len(self.node.inputs))]
-        return helper.make_function(
-            DOMAIN, self.node.op_type, inputs, names, [*self._nodes, *nodes], opsets
-        )
+    def _next(self) -> str:
+        name = f"v{self._values}"
+        self._values += 1
+        return name
 
 
-def ml_function(node: RawNode, types: Types) -> FunctionProto | None:
-    """The body for a node of ``ai.onnx.ml``, None where the operator is not known.
+def is_ml(domain: str, op_type: str) -> bool:
+    """Whether :func:`add_ml` translates nodes of this operator."""
+    return domain == DOMAIN and op_type in OPERATORS
+
+
+def add_ml(builder: GraphBuilder, node: RawNode) -> tuple[str, ...]:
+    """Adds what a node of ``ai.onnx.ml`` means, and returns the values of its outputs.
 
     Raises:
         Refuse: valid, but not supported.
         ModelError: the attributes contradict each other.
     """
-    make = FUNCTIONS.get(node.op_type) if node.domain == DOMAIN else None
-    if make is None:
-        return None
     try:
-        return make(Body(node, types))
+        return OPERATORS[node.op_type](Body(builder, node))
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"its attributes make no sense ({error}); export the model again"
@@ -122,15 +116,14 @@ def ml_function(node: RawNode, types: Types) -> FunctionProto | None:
 
 def _scores(body: Body, trees: TreeArrays, base: Array, aggregate: str) -> tuple[str, DType]:
     """The scores of all targets, in the type they are computed in."""
-    x, dtype = "x0", body.input_type(0).dtype
+    x, dtype = body.input(0), body.input_type(0).dtype
     compute = DType.DOUBLE if dtype is DType.DOUBLE else DType.FLOAT
     if dtype is not compute:
         x = body.cast(x, compute)
     scores = body.op(
-        "Trees",
+        "sofie_root.Trees",
         x,
         *(body.constant(a) for a in (*trees.arrays(), base.astype(np.float64))),
-        domain="sofie_root",
         targets=len(base),
         features=trees.features,
         aggregate=aggregate,
@@ -167,7 +160,7 @@ def _targets(body: Body, default: int) -> int:
     return targets
 
 
-def _tree_regressor(body: Body) -> FunctionProto:
+def _tree_regressor(body: Body) -> Values:
     targets = _targets(body, 1)
     transform = body.attribute("post_transform")
     if targets == 1 and transform != "NONE":
@@ -180,7 +173,7 @@ def _tree_regressor(body: Body) -> FunctionProto:
         np.zeros(targets) if base is None else _of_length(base, targets),
         body.attribute("aggregate_function"),
     )
-    return body.finish(body.cast(_transformed(body, scores, compute, transform), DType.FLOAT))
+    return (body.cast(_transformed(body, scores, compute, transform), DType.FLOAT),)
 
 
 def _of_length(base: Array, targets: int) -> Array:
@@ -189,7 +182,7 @@ def _of_length(base: Array, targets: int) -> Array:
     return base
 
 
-def _tree_classifier(body: Body) -> FunctionProto:
+def _tree_classifier(body: Body) -> Values:
     """As ONNX Runtime; but of two classes that both have weights, the one with more wins."""
     if body.attribute("classlabels_strings"):
         raise Refuse("labels that are strings are not supported")
@@ -220,7 +213,7 @@ def _tree_classifier(body: Body) -> FunctionProto:
             else _transformed(body, scores, compute, transform)
         )
     label = body.op("Gather", body.constant(labels), best)
-    return body.finish(label, body.cast(final, DType.FLOAT))
+    return (label, body.cast(final, DType.FLOAT))
 
 
 def _both_classes(body: Body, score: str, compute: DType, transform: str, positive: bool) -> str:
@@ -239,7 +232,7 @@ TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 
 
-def _tree_ensemble(body: Body) -> FunctionProto:
+def _tree_ensemble(body: Body) -> Values:
     trees = ensemble(body.attribute)
     targets = _targets(body, int(trees.target.max(initial=0)) + 1)
     transform = TRANSFORMS[body.attribute("post_transform")]
@@ -249,25 +242,25 @@ def _tree_ensemble(body: Body) -> FunctionProto:
     trees.check(targets)
     scores, compute = _scores(body, trees, np.zeros(targets), aggregate)
     final = _transformed(body, scores, compute, transform)
-    return body.finish(body.cast(final, body.input_type(0).dtype))
+    return (body.cast(final, body.input_type(0).dtype),)
 
 
 # -- linear models and preprocessing ---------------------------------------------------------------
 
 
 def _as_float(body: Body) -> str:
-    return body.cast("x0", DType.FLOAT)
+    return body.cast(body.input(0), DType.FLOAT)
 
 
-def _scaler(body: Body) -> FunctionProto:
+def _scaler(body: Body) -> Values:
     x = _as_float(body)
     offset, scale = body.array("offset", np.float32), body.array("scale", np.float32)
     if offset is not None:
         x = body.op("Sub", x, body.constant(offset))
-    return body.finish(x if scale is None else body.op("Mul", x, body.constant(scale)))
+    return (x if scale is None else body.op("Mul", x, body.constant(scale)),)
 
 
-def _normalizer(body: Body) -> FunctionProto:
+def _normalizer(body: Body) -> Values:
     """Rows divided by their norm; a row of zeros stays as it is."""
     x, norm = _as_float(body), body.attribute("norm")
     if norm not in ("MAX", "L1", "L2"):
@@ -279,23 +272,21 @@ def _normalizer(body: Body) -> FunctionProto:
         size = body.op("ReduceL1" if norm == "L1" else "ReduceL2", x, axis)
     zero, one = (body.constant(np.array(v, np.float32)) for v in (0, 1))
     size = body.op("Where", body.op("Equal", size, zero), one, size)
-    return body.finish(body.op("Div", x, size))
+    return (body.op("Div", x, size),)
 
 
-def _binarizer(body: Body) -> FunctionProto:
+def _binarizer(body: Body) -> Values:
     dtype = body.input_type(0).dtype
     threshold = body.constant(np.array(body.attribute("threshold")).astype(dtype.numpy))
-    return body.finish(body.cast(body.op("Greater", "x0", threshold), dtype))
+    return (body.cast(body.op("Greater", body.input(0), threshold), dtype),)
 
 
-def _extractor(body: Body) -> FunctionProto:
+def _extractor(body: Body) -> Values:
     """Elements of the last axis; a vector counts as one row."""
     rank = body.input_type(0).rank
-    flat = body.op("Reshape", "x1", body.constant(np.array([-1])))
-    chosen = body.op("Gather", "x0", flat, axis=-1)
-    return body.finish(
-        body.op("Unsqueeze", chosen, body.constant(np.array([0]))) if rank == 1 else chosen
-    )
+    flat = body.op("Reshape", body.input(1), body.constant(np.array([-1])))
+    chosen = body.op("Gather", body.input(0), flat, axis=-1)
+    return (body.op("Unsqueeze", chosen, body.constant(np.array([0]))) if rank == 1 else chosen,)
 
 
 def _linear(body: Body, targets: int) -> str:
@@ -308,14 +299,14 @@ def _linear(body: Body, targets: int) -> str:
     return body.op("Add", scores, body.constant(_of_length(intercepts, targets)))
 
 
-def _linear_regressor(body: Body) -> FunctionProto:
+def _linear_regressor(body: Body) -> Values:
     targets, transform = body.attribute("targets"), body.attribute("post_transform")
     if targets == 1 and transform != "NONE":
         raise Refuse(f"post_transform {transform!r} of one score: runtimes disagree what it means")
-    return body.finish(_transformed(body, _linear(body, targets), DType.FLOAT, transform))
+    return (_transformed(body, _linear(body, targets), DType.FLOAT, transform),)
 
 
-def _linear_classifier(body: Body) -> FunctionProto:
+def _linear_classifier(body: Body) -> Values:
     if body.attribute("classlabels_strings"):
         raise Refuse("labels that are strings are not supported")
     labels = np.array(body.attribute("classlabels_ints"), np.int64)
@@ -325,10 +316,10 @@ def _linear_classifier(body: Body) -> FunctionProto:
     scores = _linear(body, len(labels))
     best = body.op("ArgMax", scores, axis=1, keepdims=0)
     final = _transformed(body, scores, DType.FLOAT, body.attribute("post_transform"))
-    return body.finish(body.op("Gather", body.constant(labels), best), final)
+    return (body.op("Gather", body.constant(labels), best), final)
 
 
-def _label_encoder(body: Body) -> FunctionProto:
+def _label_encoder(body: Body) -> Values:
     """Numbers to numbers: the value beside the equal key, else the default."""
     names = ("keys_strings", "values_strings")
     if any(body.attribute(n) for n in names):
@@ -342,14 +333,14 @@ def _label_encoder(body: Body) -> FunctionProto:
         raise Refuse("keys and values must be as many numbers")
     if keys.dtype.kind == "f" and np.isnan(keys).any():
         raise Refuse("NaN as a key is not supported")
-    column = body.op("Unsqueeze", "x0", body.constant(np.array([-1])))
+    column = body.op("Unsqueeze", body.input(0), body.constant(np.array([-1])))
     dtype = body.input_type(0).dtype
     equal = body.op("Equal", column, body.constant(keys.astype(dtype.numpy)))
     place = body.op("ArgMax", body.cast(equal, DType.INT32), axis=-1, keepdims=0)
     value = body.op("Gather", body.constant(values), place)
     found = body.op("ReduceMax", equal, body.constant(np.array([-1])), keepdims=0)
     other = body.constant(np.asarray(default).astype(values.dtype).reshape(()))
-    return body.finish(body.op("Where", found, value, other))
+    return (body.op("Where", found, value, other),)
 
 
 def _first(body: Body, ints: str, floats: str, tensor: str) -> Array:
@@ -364,20 +355,20 @@ def _first(body: Body, ints: str, floats: str, tensor: str) -> Array:
     return np.asarray(value).reshape(-1)
 
 
-def _imputer(body: Body) -> FunctionProto:
+def _imputer(body: Body) -> Values:
     """Elements that are missing replaced by the value of their column."""
     dtype = body.input_type(0).dtype
     kind = "float" if dtype.is_float else "int64"
     fill = np.array(body.attribute(f"imputed_value_{kind}s"), dtype.numpy)
     mark = body.attribute(f"replaced_value_{kind}")
     if dtype.is_float and np.isnan(mark):
-        missing = body.op("IsNaN", "x0")
+        missing = body.op("IsNaN", body.input(0))
     else:
-        missing = body.op("Equal", "x0", body.constant(np.array(mark, dtype.numpy)))
-    return body.finish(body.op("Where", missing, body.constant(fill), "x0"))
+        missing = body.op("Equal", body.input(0), body.constant(np.array(mark, dtype.numpy)))
+    return (body.op("Where", missing, body.constant(fill), body.input(0)),)
 
 
-FUNCTIONS: dict[str, Callable[[Body], FunctionProto]] = {
+OPERATORS: dict[str, Callable[[Body], Values]] = {
     "ArrayFeatureExtractor": _extractor,
     "Binarizer": _binarizer,
     "Imputer": _imputer,
@@ -390,4 +381,4 @@ FUNCTIONS: dict[str, Callable[[Body], FunctionProto]] = {
     "TreeEnsembleClassifier": _tree_classifier,
     "TreeEnsembleRegressor": _tree_regressor,
 }
-"""What makes the body of each operator."""
+"""What adds the nodes of each operator."""

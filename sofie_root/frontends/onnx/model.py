@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import FunctionProto, ModelProto, TypeProto, ValueInfoProto
 
 from sofie_root.budget import stage
-from sofie_root.errors import BudgetError, InputError, ModelError
-from sofie_root.ir import Dim, DType, Graph, Refuse, TensorType, symbol
-from sofie_root.ir.op import is_runtime_symbol
+from sofie_root.build import GraphBuilder
+from sofie_root.errors import BudgetError, ModelError
+from sofie_root.ir import DType, Graph, Refuse
 
 from .importer import Importer
 from .node import NEWEST_OPSET, normal_domain
@@ -108,13 +106,11 @@ def _import(
             _check_text(model)
             opsets = _opsets(model)
             tensors = initializers(model.graph)
-            graph = Graph(name, (), {})
+            builder = GraphBuilder(name, dims=dims, file=file)
             reader = TensorReader(base_dir, file, model.ByteSize())
-            importer = Importer(graph, reader, _functions(model), file)
-            _inputs(model, graph, importer, set(tensors), dict(dims or {}))
-            importer.run(
-                model.graph, Scope(opsets, values={n: n for n in graph.inputs}, tensors=tensors)
-            )
+            inputs = _add_inputs(model, builder, set(tensors))
+            scope = Scope(opsets, values={n: n for n in inputs}, tensors=tensors)
+            graph = Importer(builder, reader, _functions(model)).run(model.graph, scope)
     except (ModelError, BudgetError) as error:
         error.file = error.file or file
         raise
@@ -169,41 +165,20 @@ def _functions(model: ModelProto) -> dict[FunctionKey, FunctionProto]:
     return functions
 
 
-def _inputs(
-    model: ModelProto, graph: Graph, importer: Importer, constant: set[str], dims: dict[str, int]
-) -> None:
-    """Types the run-time inputs; an input with an initialiser is a constant."""
+def _add_inputs(model: ModelProto, builder: GraphBuilder, constant: set[str]) -> list[str]:
+    """Adds the run-time inputs and returns their names; an input with an initialiser is a constant."""
     inputs = [i for i in model.graph.input if i.name not in constant]
-    names = [i.name for i in inputs]
-    for name, count in Counter(names).items():
-        if not name or count > 1:
-            raise ModelError(
-                f"input {name!r} is declared twice or has no name; export the model again"
-            )
-    graph.inputs = tuple(names)
-    used = {d.dim_param for i in inputs for d in i.type.tensor_type.shape.dim}
-    symbols: dict[str, None] = {}
+    builder.dim_names.update(d.dim_param for i in inputs for d in i.type.tensor_type.shape.dim)
     for value in inputs:
-        try:
-            graph.types[value.name] = _input_type(value, used, symbols, dims)
-        except Refuse as reason:
-            importer.refuse(value.name, "input", str(reason))
-            importer.unknown.add(value.name)
-    for name, size in dims.items():
-        if name not in symbols:
-            known = ", ".join(symbols) or "none"
-            raise InputError(f"dims has no symbol {name!r}; the model's symbols are: {known}")
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise InputError(f"dims[{name!r}] is {size!r}, a size is an integer >= 0")
-    for name, type_ in graph.types.items():
-        flaw = type_.impossible()
-        if flaw is not None:
-            raise ModelError(flaw, tensor=name)
+        with builder.source(value.name, "input", (value.name,)):
+            dtype, shape = _declared(value)
+            builder.input(value.name, dtype, shape)
+    builder.check_dims()
+    return [i.name for i in inputs]
 
 
-def _input_type(
-    value: ValueInfoProto, used: set[str], symbols: dict[str, None], dims: Mapping[str, int]
-) -> TensorType:
+def _declared(value: ValueInfoProto) -> tuple[DType, list[int | str | None]]:
+    """Dtype and shape of an input as the model states them; None for a dim without a name."""
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         raise Refuse(f"is a {(kind or 'value of unknown type').replace('_type', '')}, not a tensor")
@@ -213,24 +188,7 @@ def _input_type(
         raise Refuse(f"element type {type_name(tensor.elem_type)} is not supported")
     if not tensor.HasField("shape"):
         raise Refuse("has no declared shape; export the model with one (its dims may be symbolic)")
-    shape = [
-        _dim(d, f"{value.name}_dim{k}", used, symbols, dims) for k, d in enumerate(tensor.shape.dim)
+    return dtype, [
+        int(d.dim_value) if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param or None
+        for d in tensor.shape.dim
     ]
-    return TensorType(dtype, tuple(shape))
-
-
-def _dim(
-    proto: Any, unnamed: str, used: set[str], symbols: dict[str, None], dims: Mapping[str, int]
-) -> Dim:
-    if proto.HasField("dim_value") and proto.dim_value >= 0:
-        return int(proto.dim_value)
-    name = proto.dim_param
-    if not name:
-        name = unnamed
-        while name in used:
-            name += "_"
-        used.add(name)
-    if is_runtime_symbol(name):
-        raise Refuse(f"a dim called {name!r} names a size that only the run tells; rename it")
-    symbols[name] = None
-    return int(dims[name]) if name in dims else symbol(name)

@@ -1,15 +1,12 @@
-"""Names while a model is imported: what they stand for in each scope, and which are taken."""
+"""Names while a model is imported: what they stand for in each scope."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from onnx import SparseTensorProto, TensorProto
-
-from sofie_root.budget import account
 
 FunctionKey: TypeAlias = tuple[str, str, str]
 """Domain, name and overload of a function."""
@@ -25,8 +22,8 @@ class Scope:
         names: graph value that an ONNX name shall get when it is written.
         opsets: opset version per domain.
         attributes: values of the attributes of the function that is being expanded.
-        prefix: put before the names of nodes and values inside functions and branches.
-        origin: the model's node that is being expanded, None in the model's own graph.
+        prefix: put before the names of nodes and values inside functions and branches; empty in the
+            model's own graph.
         calls: functions being expanded, to find recursion.
         parent: the enclosing scope of a branch.
         captures: whether the parent belongs to the graph around this one, so that what is read from
@@ -39,7 +36,6 @@ class Scope:
     names: dict[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
-    origin: str | None = None
     calls: tuple[FunctionKey, ...] = ()
     parent: Scope | None = None
     captures: bool = False
@@ -69,33 +65,7 @@ class Scope:
             tensors=tensors,
             attributes=self.attributes,
             prefix=prefix or f"{node}/",
-            origin=node if self.origin is None else self.origin,
             calls=self.calls,
             parent=self,
             **own,
         )
-
-
-class Names:
-    """Names that are taken, and new ones that are not."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-        self._serials: Counter[str] = Counter()
-
-    def fresh(self, name: str) -> str:
-        """The name, or the name with a number behind it."""
-        return self._take(name) if name not in self.taken else self.numbered(name, 1)
-
-    def numbered(self, stem: str, first: int = 0) -> str:
-        """The stem with the next free number behind it."""
-        serial = max(self._serials[stem], first)
-        while f"{stem}_{serial}" in self.taken:
-            serial += 1
-        self._serials[stem] = serial + 1
-        return self._take(f"{stem}_{serial}")
-
-    def _take(self, name: str) -> str:
-        account().keep(len(name))  # names of nested calls grow with every level
-        self.taken.add(name)
-        return name
