@@ -24,6 +24,9 @@ Array = npt.NDArray[Any]
 ROUNDING = 100.0
 """Differences of up to so many units are rounding: sums of many terms collect more than one of them."""
 
+ORDERS = 10.0
+"""How much more than an evaluation in the model's own dtypes another order of its sums may round."""
+
 SHAKES = 4
 """How many times the inputs and weights are changed at random."""
 
@@ -34,8 +37,9 @@ class Exact:
 
     Attributes:
         value: what it should be.
-        unit: for each element, what one bit of the inputs and weights changes; infinite where a
-            decision hangs on the last bits, so that any value may be right.
+        unit: for each element, what one bit of the inputs and weights changes, or what rounding on the
+            way to it does; infinite where a decision hangs on the last bits, so that any value may be
+            right.
     """
 
     value: Array
@@ -70,11 +74,15 @@ def evaluate_exactly(graph: Graph, inputs: Mapping[str, Array], seed: int = 0) -
     # shows which decisions (a sort, a threshold, a rounding to integers) may fall either way.
     small = [_shaken(graph, inputs, 1, rng) for _ in range(SHAKES)]
     large = [_shaken(graph, inputs, ROUNDING, rng) for _ in range(SHAKES)]
+    rounded = [_rounding(graph, inputs, rng) for _ in range(SHAKES)]
     types = {name: graph.types[value].dtype for name, value in graph.outputs.items()}
     results = {}
     for name, value in exact.items():
         one = _changes(value, [s[name] for s in small if s is not None])
         many = _changes(value, [s[name] for s in large if s is not None])
+        # x * y - y * x is zero whatever the inputs are, and yet its terms are rounded.
+        on_the_way = np.max([r[name] for r in rounded if r is not None] or [0 * one], axis=0)
+        one = np.maximum(one, on_the_way * (ORDERS / ROUNDING))
         unit = np.maximum(one, many / ROUNDING)
         if types[name].is_float:
             # Not less than the last bit of the largest element, nor than what is usual for the output: a few
@@ -122,6 +130,23 @@ def _shaken(
         except (SofieError, IndexError, ValueError):
             continue
     return None
+
+
+def _rounding(
+    graph: Graph, inputs: Mapping[str, Array], rng: np.random.Generator
+) -> dict[str, Array] | None:
+    """How far an evaluation in the model's dtypes is from one in double, for inputs changed by a bit.
+
+    None where the model does not take these inputs.
+    """
+    changed = {name: _change(array, 1, rng) for name, array in inputs.items()}
+    try:
+        exact, rounded = evaluate(graph, changed, double=True), evaluate(graph, changed)
+    except BudgetError:
+        raise
+    except (SofieError, IndexError, ValueError):
+        return None
+    return {name: _changes(value, [rounded[name]]) for name, value in exact.items()}
 
 
 def _change(array: Array, bits: float, rng: np.random.Generator) -> Array:

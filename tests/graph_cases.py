@@ -398,6 +398,22 @@ def _indices_on_the_way() -> None:
     add("index_on_the_way", nodes, inputs, outputs, tensors={"first": np.int64(0)}, static=True)
 
 
+def _outputs_that_nobody_reads() -> None:
+    """Each output of a node alone: a kernel gets no memory for the others."""
+    x, steps = random((2, 3, 6, 8)), random((4, 2, 5))
+    pool = node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 3])
+    for output in ("y", "i"):
+        add(f"max_pool_{output}_alone", [pool], {"x": x}, output)
+        add(f"max_pool_{output}_alone_double", [pool], {"x": x.astype(np.float64)}, output)
+    top = node("TopK", ["x", "k"], ["y", "i"], axis=-1)
+    for output in ("y", "i"):
+        add(f"top_k_{output}_alone", [top], {"x": x}, output, tensors={"k": [3]})
+    gates = {"w": random((1, 24, 5), seed=1), "r": random((1, 24, 6), seed=2)}
+    lstm = node("LSTM", ["x", "w", "r"], ["y", "h", "c"], hidden_size=6)
+    for output in ("y", "h", "c"):
+        add(f"lstm_{output}_alone", [lstm], {"x": steps}, output, tensors=gates)
+
+
 def _sizes_that_the_run_tells() -> None:
     """Every operator with sizes that only the run tells, before every kind of reader."""
     x, row = random((4, 3)), random((7,), seed=3)
@@ -534,4 +550,5 @@ _scatters()
 _nothing()
 _indices_on_the_way()
 _sixteen_bits()
+_outputs_that_nobody_reads()
 _sizes_that_the_run_tells()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from onnx_models import model, node, tensor, value
 
 import sofie_root
+from sofie_root.accuracy import evaluate_exactly
 from sofie_root.check import check, compare
-from sofie_root.errors import InputError, SofieError
+from sofie_root.errors import InputError, SofieError, ToolchainError
 from sofie_root.ir import DType, Equality, Graph, TensorType, symbol
 from sofie_root.samples import draw_dims, draw_inputs, find_sample
 
@@ -388,6 +390,34 @@ def test_who_is_off(tmp_path: Path) -> None:
     report = check(fake, inputs={"x": x}, outputs={"y": y, "sign": y <= 0})  # type: ignore[arg-type]
     assert "y: the generated code is off" in str(report)
     assert "sign: the generated code is right for the model as it was read" in str(report)
+
+
+def test_a_model_whose_terms_cancel_opens_and_agrees(tmp_path: Path) -> None:
+    """The squared distance of a point from itself is nothing but rounding, which no two sums share."""
+    nodes = [
+        node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        node("MatMul", ["x", "t"], ["products"]),
+        node("Mul", ["x", "x"], ["squares"]),
+        node("ReduceSum", ["squares", "axis"], ["s"]),
+        node("Transpose", ["s"], ["st"], perm=[0, 2, 1]),
+        node("Add", ["s", "st"], ["both"]),
+        node("Mul", ["products", "two"], ["twice"]),
+        node("Sub", ["twice", "both"], ["y"]),
+    ]
+    tensors = [tensor("axis", np.array([2])), tensor("two", np.float32(2))]
+    proto = model(nodes, [value("x", [2, "N", 24])], [value("y", [2, "N", "N"])], tensors, 24)
+    onnx.save(proto, tmp_path / "m.onnx")
+    loaded = sofie_root.load(tmp_path / "m.onnx")
+    session = loaded.session()
+    example = loaded.example
+    assert example is not None
+    exact = evaluate_exactly(loaded.graph, example.inputs)
+    session.self_test(example.inputs, example.outputs, lambda: exact)
+    shifted = {n: replace(e, value=e.value + 1e-2) for n, e in exact.items()}
+    wrong = {n: a + np.float32(1e-2) for n, a in example.outputs.items()}
+    with pytest.raises(ToolchainError, match="self-test failed"):
+        session.self_test(example.inputs, wrong, lambda: shifted)
+    assert loaded.check(dims={"N": 1}).ok
 
 
 def test_a_decision_by_the_last_bit_may_fall_either_way(tmp_path: Path) -> None:

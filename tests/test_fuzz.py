@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from fuzz.batch import Job, run_jobs
+from fuzz.__main__ import Outcome, run_apart
+from fuzz.apart import Died, apart
+from fuzz.batch import Job, Run, run_jobs
 from fuzz.builder import Builder
-from fuzz.findings import fault_of
-from fuzz.generate import FAMILIES, draw
+from fuzz.findings import fault_of, write
+from fuzz.generate import FAMILIES, Graph, draw
 from fuzz.judge import Judge
 from fuzz.modes import Mode, mode_of
 from fuzz.reference import NotEvaluated, Reference
 from fuzz.shrink import Case, shrink
+from onnx import helper
 from onnx_models import model, node, tensor, value
+
+from sofie_root.frontends.onnx import from_proto
+from sofie_root.program.interpret import evaluate
 
 OPSETS_WITH_CASES = (22, 24, 19, 17, 26, 10, 9)
 SEEDS = range(3000, 3020)
@@ -105,6 +114,101 @@ def test_judge_knows_rounding_from_faults() -> None:
     assert "value up" in changed("up", (0, 0), not right[0]["up"][0, 0])
     assert changed("up", (2, 0), not right[0]["up"][2, 0]) == "None"  # 1 > 1 decides by rounding
     assert "value top" in changed("top", (0,), 1)
+
+
+GELU = [node("Gelu", ["x"], ["y"])]
+STFT = [node("STFT", ["x", "step", "window"], ["f"]), node("ArgMax", ["f"], ["y"])]
+NORMALIZATION = [node("InstanceNormalization", ["x", "scale", "bias"], ["y"])]
+CANCELLING = {
+    "Gelu": (GELU, np.float32([[-5.4, -3.0, 0.5]]), {}),
+    "STFT": (
+        STFT,  # the imaginary part of the largest frequency is zero but for rounding
+        np.random.default_rng(0).standard_normal((2, 40, 1)).astype(np.float32),
+        {"step": np.int64(5), "window": np.linspace(0.2, 1, 8, dtype=np.float32)},
+    ),
+    "InstanceNormalization": (
+        NORMALIZATION,  # of one element, which is its own mean
+        np.float32([0.7, 1.9, -3.3]).reshape(1, 3, 1),
+        {"scale": np.float32([0.9, 1.7, 0.6]), "bias": np.float32([0.3, 0.2, 0.1])},
+    ),
+}
+
+
+@pytest.mark.parametrize("operator", CANCELLING)
+def test_judge_knows_what_cancels(operator: str) -> None:
+    """Results in float64 are right, and what is wrong by more than rounding of the terms is not."""
+    nodes, x, constants = CANCELLING[operator]
+    outputs = [value("y", None, np.int64 if operator == "STFT" else np.float32)]
+    tensors = [tensor(n, a) for n, a in constants.items()]
+    proto = model(nodes, [value("x", list(x.shape))], outputs, tensors)
+    judge = Judge(proto, [{"x": x}])
+    exact = evaluate(from_proto(proto), {"x": x}, double=True)["y"]
+    right = exact.astype(judge.expected[0]["y"].dtype)
+    assert judge.judge([{"y": right}] * 2) is None
+    wrong = right.copy()
+    wrong[0, 0] += 1 if operator == "STFT" else 3e-3
+    assert "y" in str(judge.judge([{"y": wrong}] * 2))
+
+
+def test_reference_refuses_what_others_compute_wrongly() -> None:
+    """ONNX Runtime and ONNX's own implementation have faults that are not to be held against us."""
+    body = helper.make_graph(
+        [node("Identity", ["go"], ["more"]), node("Softsign", ["s"], ["t"])],
+        "body",
+        [value("k", [], np.int64), value("go", [], np.bool_), value("s", [3], np.float64)],
+        [value("more", [], np.bool_), value("t", [3], np.float64)],
+    )
+    loop = node("Loop", ["three", "", "x"], ["y"], body=body)
+    hardmax, top = node("Hardmax", ["x"], ["y"]), node("ArgMax", ["x"], ["y"], axis=-1, keepdims=0)
+    lstm = node("LSTM", ["x", "w", "r"], ["y"], hidden_size=2)
+    weights = [tensor("w", np.ones((1, 8, 5), "f4")), tensor("r", np.ones((1, 8, 2), "f4"))]
+    three = [tensor("three", np.int64(3))]
+    for nodes, shape, dtype, tensors, opset in (
+        ([loop], [3], np.float64, three, 20),
+        ([hardmax], [2, 3, 4], np.float64, [], 11),
+        ([top], [0, 3, 1], np.float32, [], 22),
+        ([lstm], [0, 0, 5], np.float32, weights, 22),
+    ):
+        proto = model(nodes, [value("x", shape, dtype)], [value("y", None)], tensors, opset)
+        with pytest.raises(NotEvaluated):
+            Reference(proto).outputs({"x": np.ones(shape, dtype)})
+
+
+def test_a_process_that_dies_is_reported() -> None:
+    assert apart(lambda: np.arange(3)).tolist() == [0, 1, 2]
+    for death, name in ((os.abort, "SIGABRT"), (lambda: os._exit(3), "exit code 3")):
+        with pytest.raises(Died, match=name):
+            apart(death)
+
+
+def test_a_seed_that_ends_the_process_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other seeds of its batch are run all the same."""
+    names = ("only", "engine", "compiler", "level", "target", "kernels", "guard")
+    small, options = draw(42), argparse.Namespace(**dict.fromkeys(names))
+
+    def run(seeds: Sequence[int], *_: Any) -> list[Outcome]:
+        if 7 in seeds:
+            os.abort()
+        return [Outcome(small, mode_of(s), Run("ran"), None) for s in seeds]
+
+    def drawn(seed: int) -> Graph:
+        return small
+
+    monkeypatch.setattr("fuzz.__main__.run_batch", run)
+    monkeypatch.setattr("fuzz.__main__.draw", drawn)
+    outcomes = run_apart(range(5, 9), options, tmp_path)
+    assert [o.run.verdict for o in outcomes] == ["ran", "ran", "crash", "ran"]
+    finding = outcomes[2].finding
+    assert finding is not None
+    assert (finding.seed, finding.fault.kind) == (7, "crash")
+    assert "SIGABRT" in finding.fault.message
+    monkeypatch.setattr("fuzz.__main__.draw", lambda seed: os.abort())
+    finding = run_apart([7], options, tmp_path)[0].finding
+    assert finding is not None
+    assert (finding.fault.kind, finding.case.feeds) == ("reference", [])
+    assert (write(finding, tmp_path) / "fault.txt").exists()
 
 
 def test_judge_sees_shapes_crashes_and_results_that_change() -> None:

@@ -8,12 +8,17 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .batch import Job
+from onnx import ModelProto
+
+from .apart import Died, apart
+from .batch import Job, Run
+from .cases import usable
 from .findings import Finding, fault_of, made_small, run_jobs, write
 from .generate import Graph, draw
+from .judge import Fault
 from .modes import BATCH, Mode, mode_of
 from .shrink import Case
 from .summary import Summary
@@ -29,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + options.minutes * 60
     summary = Summary(first)
+    usable()  # once, and not in each process
     known = folder / "known.json"
     seen: dict[str, str] = json.loads(known.read_text()) if known.exists() else {}
     last = first + options.graphs if options.graphs else sys.maxsize
@@ -38,8 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         while start < last and (options.graphs or time.monotonic() < end):
             stop = min((start // BATCH + 1) * BATCH, last)
-            for finding in run_batch(range(start, stop), options, work, summary):
-                _keep(finding, options, work, folder, seen, summary)
+            for outcome in run_apart(range(start, stop), options, work):
+                if outcome.graph is not None:
+                    summary.add(outcome.graph, outcome.mode, outcome.run)
+                if outcome.finding is None:
+                    continue
+                _keep(outcome.finding, options, work, folder, seen, summary)
                 known.write_text(json.dumps(seen, indent=1))
             print(summary.line(), flush=True)
             start = stop
@@ -52,24 +62,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if summary.faults else 0
 
 
-def run_batch(
-    seeds: Sequence[int], options: argparse.Namespace, work: Path, summary: Summary
-) -> list[Finding]:
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a seed.
+
+    Attributes:
+        graph: what was drawn, without inputs; None where drawing it ended the process.
+        mode: how it was run.
+        run: what came of it, without outputs.
+        finding: what is wrong with it.
+    """
+
+    graph: Graph | None
+    mode: Mode
+    run: Run
+    finding: Finding | None
+
+
+def run_apart(seeds: Sequence[int], options: argparse.Namespace, work: Path) -> list[Outcome]:
+    """:func:`run_batch` in a process of its own: if that dies, each seed gets one, to find who did it."""
+    try:
+        return apart(lambda: run_batch(seeds, options, work))
+    except Died as death:
+        if len(seeds) > 1:
+            return [o for seed in seeds for o in run_apart([seed], options, work)]
+        return [_outcome_of_death(seeds[0], _mode(seeds[0], options), death)]
+
+
+def _outcome_of_death(seed: int, mode: Mode, death: Died) -> Outcome:
+    """Of a seed that ends the process; where drawing it does, nothing of ours had run yet."""
+    try:
+        graph = apart(lambda: draw(seed))
+    except Died:
+        fault = Fault("reference", "", f"{death} when the graph was drawn")
+        return Outcome(None, mode, Run("crash"), Finding(seed, mode, fault, Case(ModelProto(), [])))
+    fault = Fault("crash", "", f"{death} when the graph was run or judged")
+    case = Case(graph.model, list(graph.feeds))
+    return Outcome(replace(graph, feeds=[]), mode, Run("crash"), Finding(seed, mode, fault, case))
+
+
+def run_batch(seeds: Sequence[int], options: argparse.Namespace, work: Path) -> list[Outcome]:
     """Draws, runs and judges these seeds."""
     graphs = [draw(seed) for seed in seeds]
     if options.only:
         graphs = [g for g in graphs if options.only in g.drawn or options.only in g.operators]
     modes = [_mode(g.seed, options) for g in graphs]
     jobs = [Job(g.model, g.feeds, m) for g, m in zip(graphs, modes, strict=True)]
-    findings = []
+    outcomes = []
     for graph, job, run in zip(graphs, jobs, run_jobs(jobs, work), strict=True):
         fault = fault_of(job, run)
-        summary.add(graph, job.mode, run)
+        finding = None
         if fault is not None:
-            findings.append(
-                Finding(graph.seed, job.mode, fault, Case(graph.model, list(graph.feeds)))
-            )
-    return findings
+            case = Case(graph.model, list(graph.feeds))
+            finding = Finding(graph.seed, job.mode, fault, case)
+        told = Run(run.verdict, run.message)
+        outcomes.append(Outcome(replace(graph, feeds=[]), job.mode, told, finding))
+    return outcomes
 
 
 def _keep(
@@ -90,7 +138,10 @@ def _keep(
             print(f"seed {finding.seed} ({finding.mode}): again {seen[rough]}", flush=True)
         return
     if options.shrink and not is_report:
-        finding = made_small(finding, work, options.shrink)
+        try:
+            finding = apart(lambda: made_small(finding, work, options.shrink))
+        except Died as death:
+            print(f"seed {finding.seed}: not made small, {death}", flush=True)
     counter[finding.key] += 1
     if finding.key in seen.values():
         return
@@ -139,7 +190,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-__all__ = ["Graph", "main", "run_batch"]
+__all__ = ["Outcome", "main", "run_apart", "run_batch"]
 
 if __name__ == "__main__":
     sys.exit(main())

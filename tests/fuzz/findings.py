@@ -55,7 +55,7 @@ class Finding:
         nodes = self.case.model.graph.node
         if self.fault.kind == "reference":  # it is not made small
             last = next((n for n in nodes if self.fault.output in n.output), None)
-            return f"reference: {last.op_type if last else ''}"
+            return f"reference: {last.op_type if last else self.fault.message}"
         return f"{self.fault.kind}: {' '.join(sorted(n.op_type for n in nodes))[:200]} {self.words}"
 
     @property

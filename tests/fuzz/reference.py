@@ -8,7 +8,7 @@ outputs then move says how exact any implementation can be (Monte Carlo arithmet
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -46,6 +46,40 @@ ROUNDS_MORE = frozenset(
     ReduceLogSumExp ReduceMean ReduceProd ReduceSum ReduceSumSquare RNN Softmax STFT Tan""".split()  # noqa: SIM905
 )
 """Operators that add many numbers: their order is free, and errors add up."""
+
+
+def _largest(node: NodeProto, inputs: Sequence[Array], result: Array) -> Array:
+    """The largest finite magnitude of a result, everywhere."""
+    sizes = np.abs(result, where=np.isfinite(result), out=np.zeros_like(result))
+    return np.full_like(result, np.max(sizes, initial=0.0))
+
+
+def _around_mean(node: NodeProto, inputs: Sequence[Array], result: Array) -> Array:
+    """Of InstanceNormalization: ``scale / deviation`` times the input, of which as much is subtracted."""
+    x, scale = inputs[0], inputs[1]
+    axes = tuple(range(2, x.ndim))
+    epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+    size = np.max(np.abs(x), axes, keepdims=True, initial=0.0)
+    factor = np.abs(scale).reshape(-1, *(1,) * len(axes))
+    return np.broadcast_to(factor * size / np.sqrt(x.var(axes, keepdims=True) + epsilon), x.shape)
+
+
+TERMS: dict[str, Callable[[NodeProto, Sequence[Array], Array], Array]] = {
+    # x times (1 + erf), which is near 0 where x is negative.
+    "Gelu": lambda node, inputs, result: np.abs(inputs[0]),
+    # Sines and cosines are rounded, so that each frequency gets some of all the others.
+    "DFT": _largest,
+    "STFT": _largest,
+    # Winograd's sums have alternating signs: its documentation promises no more.
+    "Conv": _largest,
+    "InstanceNormalization": _around_mean,
+}
+"""Operators that add terms which may cancel: the magnitude of these, from all inputs and a result.
+
+An implementation may round each term, so the error is relative to them and not to what is left of them."""
+
+
+RECURRENT = frozenset(("GRU", "LSTM", "RNN"))
 
 
 class NotEvaluated(Exception):  # noqa: N818
@@ -115,6 +149,7 @@ class NodeRunner:
         self.model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10
         )
+        self.ranks = _inferred_ranks(self.model)
         self._session: Any = None
 
     def run(
@@ -144,7 +179,13 @@ class NodeRunner:
             else self._run(feeds)
         )
         if rounds:
-            results = [shake(r, noise, factor) for r in results]
+            terms = TERMS.get(self.node.op_type)
+            if terms is None:
+                return [shake(r, noise, factor) for r in results]
+            inputs = [values[n].astype(np.float64) for n in self.node.input if n]
+            with np.errstate(all="ignore"):
+                sizes = [terms(self.node, inputs, r.astype(np.float64)) for r in results]
+            return [shake(r, noise, factor, s) for r, s in zip(results, sizes, strict=True)]
         return results
 
     def _by_hand(self, feeds: Mapping[str, Array]) -> bool:
@@ -161,12 +202,17 @@ class NodeRunner:
         wide = {n: a.astype(np.float32) if a.dtype == BFLOAT16 else a for n, a in feeds.items()}
         if self._session is None:
             self._session = self._open()
+        if self.node.op_type in RECURRENT and not feeds[self.node.input[0]].size:
+            raise NotEvaluated("ONNX Runtime ends the process where a sequence has no elements")
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of ONNX's reference implementation
                 results = [np.asarray(r) for r in self._session.run(self.outputs, wide)]
         except Exception as error:  # ONNX Runtime raises several kinds, none of them public
             raise NotEvaluated(str(error)) from error
+        for result, rank in zip(results, self.ranks, strict=True):
+            if rank is not None and result.ndim != rank:  # ArgMax without keepdims of no elements
+                raise NotEvaluated(f"ONNX Runtime gives {result.ndim} axes, ONNX demands {rank}")
         if self.bfloat16:
             results = [r.astype(BFLOAT16) if r.dtype == np.float32 else r for r in results]
         return results
@@ -180,10 +226,32 @@ class NodeRunner:
         except Exception as error:
             if "NOT_IMPLEMENTED" not in str(error):
                 raise NotEvaluated(str(error)) from error
+        if why := _not_in_reference(self.node, self.model.opset_import[0].version):
+            raise NotEvaluated(why)
         try:
             return ReferenceEvaluator(self.model)
         except Exception as error:
             raise NotEvaluated(str(error)) from error
+
+
+def _inferred_ranks(model: ModelProto) -> list[int | None]:
+    """How many axes ONNX says that each output has; None where it does not say."""
+    try:
+        outputs = onnx.shape_inference.infer_shapes(model).graph.output
+    except Exception:  # it has no public type; another may still evaluate the model
+        return [None for _ in model.graph.output]
+    shapes = [o.type.tensor_type for o in outputs]
+    return [len(s.shape.dim) if s.HasField("shape") else None for s in shapes]
+
+
+def _not_in_reference(node: NodeProto, opset: int) -> str:
+    """Why ONNX's reference implementation computes something else than ONNX says; empty where it does not."""
+    if node.op_type in ("Hardmax", "LogSoftmax", "Softmax") and opset < 13:
+        return "it takes one axis, as since opset 13, and not all that follow"
+    nodes = [node, *(n for body in subgraphs(node) for n in body.node)]
+    if any(n.op_type == "Loop" and not (len(n.input) > 1 and n.input[1]) for n in nodes):
+        return "it ends a Loop without a condition before the first iteration"
+    return ""
 
 
 def _demand_bfloat16(node: NodeProto, dtypes: Mapping[str, np.dtype[Any]], opset: int) -> None:
@@ -201,14 +269,26 @@ def _cast_target(node: NodeProto, dtypes: Mapping[str, np.dtype[Any]]) -> np.dty
     return np.dtype(dtypes[node.input[1]]) if node.op_type == "CastLike" else None
 
 
-def shake(array: Array, noise: np.random.Generator | None, factor: float = 1.0) -> Array:
-    """The array with a random relative error of ``factor`` roundings on each float; others as they are."""
+def shake(
+    array: Array,
+    noise: np.random.Generator | None,
+    factor: float = 1.0,
+    terms: Array | None = None,
+) -> Array:
+    """The array with a random error of ``factor`` roundings on each float; others as they are.
+
+    Args:
+        array: what to shake.
+        noise: where the errors come from; None for no errors.
+        factor: how large they are.
+        terms: what they are relative to: these magnitudes (see :data:`TERMS`), or the array's own if None.
+    """
     if noise is None or array.dtype not in ULP or not array.size:
         return array
     wide = array.astype(np.float64)
     error = noise.uniform(-1.0, 1.0, array.shape) * (factor * 2 * ULP[array.dtype])
     with np.errstate(all="ignore"):
-        return np.asarray(wide * (1.0 + error)).astype(array.dtype)
+        return np.asarray(wide + (wide if terms is None else terms) * error).astype(array.dtype)
 
 
 class Reference:

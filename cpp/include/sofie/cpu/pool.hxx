@@ -209,7 +209,7 @@ struct LpPooling {
   }
 };
 
-// Max pooling that also says where each maximum was; the first one wins.
+// Max pooling that also says where each maximum was; the first one wins. y may be null.
 template <class P, class T>
 void max_pool_indices(std::size_t planes, const PoolShape& s, const T* x, T* y, std::int64_t* indices) {
   const std::size_t in_plane = s.in[0] * s.in[1] * s.in[2];
@@ -239,7 +239,7 @@ void max_pool_indices(std::size_t planes, const PoolShape& s, const T* x, T* y, 
               }
             }
           }
-          *y++ = best;
+          if (y != nullptr) *y++ = best;
           *indices++ = static_cast<std::int64_t>(plane * in_plane + where);
         }
       }
@@ -271,6 +271,13 @@ template <class P, class T>
 void max_pool(std::size_t planes, const std::size_t (&in)[P::rank], const std::size_t (&out)[P::rank],
               const T* x, T* y, std::nullptr_t = nullptr) {
   detail::pool<P>(planes, detail::pool_shape<P>(in, out), x, y, detail::MaxPooling<T>{});
+}
+
+/// Only the indices: nobody reads the maxima.
+template <class P, class T>
+void max_pool(std::size_t planes, const std::size_t (&in)[P::rank], const std::size_t (&out)[P::rank],
+              const T* x, std::nullptr_t, std::int64_t* indices) {
+  detail::max_pool_indices<P>(planes, detail::pool_shape<P>(in, out), x, static_cast<T*>(nullptr), indices);
 }
 
 /// Mean over windows. P as for max_pool, with count_include_pad in place of storage_order: if true, the
