@@ -113,7 +113,7 @@ def _meaning(node: Node, position: int, types: Mapping[str, TensorType]) -> Mean
     if not isinstance(axis, int) or not x.rank:
         axis = 0
     axis %= max(x.rank, 1)
-    if name in ("Gather", "GatherElements", "ScatterElements", "Scatter") and position == 1:
+    if name in ("Gather", "GatherElements", "ScatterElements") and position == 1:
         return Meaning(0, x.shape[axis] - 1)
     if name in ("GatherND", "ScatterND") and position == 1:
         return Meaning(fill=lambda shape, size: _vectors(x, node, shape, size))

@@ -202,6 +202,19 @@ def _casts(t: Table) -> None:
     t.row("CastLike", whole(3, 4), real())
 
 
+def _same_bits(t: Table) -> None:
+    for dtype, to in ((np.float32, np.int32), (np.float32, np.uint32), (np.float64, np.uint64)):
+        number = helper.np_dtype_to_tensor_dtype(np.dtype(to))
+        t.row("BitCast", numbers(2, 3, dtype=dtype), to=number, opset=26)
+    for dtype, to in ((np.uint8, np.int8), (np.int16, np.float16), (np.int64, np.float64)):
+        number = helper.np_dtype_to_tensor_dtype(np.dtype(to))
+        t.row("BitCast", whole(5, low=0, high=99, dtype=dtype), to=number, opset=26)
+    t.row("BitCast", real(0, 3), to=helper.np_dtype_to_tensor_dtype(np.dtype(np.int32)), opset=26)
+    for x in (real(2, 3), whole(4), boolean(2, 1)):
+        t.row("OptionalHasElement", x, opset=18)
+        t.row("OptionalGetElement", x, opset=18)
+
+
 def _reductions(t: Table) -> None:
     names = [
         "ReduceSum",
@@ -454,6 +467,11 @@ def _creations(t: Table) -> None:
         t.row("OneHot", whole(2, 3, low=-5, high=8), 5, real(2), constants=(1,), axis=axis)
     t.row("OneHot", whole(3, low=0, high=4), 4, whole(2))
     t.row("OneHot", whole(3, low=0, high=4, dtype=np.float32), np.float32(4), real(2))
+    for k in (0, 1, 2, 3, 4):  # which of the five numbers are known when the model is generated
+        numbers_of = (8, 64, 16000, np.float32(20), np.float32(7000))
+        t.row("MelWeightMatrix", *numbers_of, constants=range(k), opset=17)
+    edges = np.float64(0), np.float64(50)
+    t.row("MelWeightMatrix", 3, 9, 100, *edges, constants=range(5), opset=17, output_datatype=11)
     for upper in (0, 1):
         t.row("Trilu", real(4, 5), upper=upper)
         for k in (-2, -1, 1, 2, 9):
@@ -464,7 +482,7 @@ def _creations(t: Table) -> None:
 def _build() -> list[Case]:
     table = Table()
     for family in (
-        _elementwise, _broadcast, _casts, _reductions, _normalizations, _shapes, _creations,
+        _elementwise, _broadcast, _casts, _same_bits, _reductions, _normalizations, _shapes, _creations,
     ):  # fmt: skip
         family(table)
     return table.cases

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from operator_case import FLOATS, Case, Table, boolean, byte, real, whole
+from operator_case import FLOATS, Case, Table, boolean, byte, numbers, real, whole
 
 SPECIAL = np.array([0.0, -0.0, 1.25, -1.25, 1e30, -1e30, np.inf, -np.inf], np.float32)
 AUTO_PADS = ("SAME_UPPER", "SAME_LOWER", "VALID")
@@ -344,6 +344,17 @@ def _scatters(t: Table) -> None:
     t.row("Scatter", real(3, 4), whole(2, 2, low=0, high=3), real(2, 2), opset=10, axis=1)
 
 
+def _caches(t: Table) -> None:
+    for mode in ("linear", "circular"):
+        last = 5 if mode == "linear" else 7
+        for dtype in (np.float32, np.int32):
+            cache, update = numbers(2, 3, 8, 4, dtype=dtype), numbers(2, 3, 3, 4, dtype=dtype)
+            t.row("TensorScatter", cache, update, np.array([1, last]), mode=mode, opset=24)
+        t.row("TensorScatter", real(1, 6, 5), real(1, 2, 5), mode=mode, axis=1, opset=24)
+        start = np.array([0, 3, 1])
+        t.row("TensorScatter", real(3, 4), real(3, 1), start, mode=mode, axis=-1, opset=24)
+
+
 def _orders(t: Table) -> None:
     for axis, largest in product((0, 1, -1), (0, 1)):
         shared = {"axis": axis, "largest": largest, "outputs": 2}
@@ -440,7 +451,7 @@ def _quantised(t: Table) -> None:
 def _build() -> list[Case]:
     table = Table()
     for family in (
-        _products, _convolutions, _pools, _recurrent, _gathers, _scatters, _orders, _einsums,
+        _products, _convolutions, _pools, _recurrent, _gathers, _scatters, _caches, _orders, _einsums,
         _quantised,
     ):  # fmt: skip
         family(table)

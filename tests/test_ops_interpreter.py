@@ -24,7 +24,12 @@ def is_float(array: np.ndarray | None) -> bool:
     return array is not None and array.dtype == np.float32
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+IN_DOUBLE = [c for c in CASES if c.op_type != "BitCast"]
+"""BitCast is left out: there is no double of the same bits."""
+ROUNDED = [c for c in IN_DOUBLE if any(map(is_float, c.inputs))]
+
+
+@pytest.mark.parametrize("case", IN_DOUBLE, ids=str)
 def test_in_double(case: Case) -> None:
     """What is computed in double is what ONNX Runtime gives, but for rounding."""
     outputs = interpreted(case, double=True)
@@ -36,7 +41,7 @@ def test_in_double(case: Case) -> None:
     case.check(cast, "in double")
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if any(map(is_float, c.inputs))], ids=str)
+@pytest.mark.parametrize("case", ROUNDED, ids=str)
 def test_in_double_nothing_is_rounded_to_float(case: Case) -> None:
     """It is what a model gives whose floats are doubles, on the same numbers."""
     inputs = tuple(

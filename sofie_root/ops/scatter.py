@@ -83,22 +83,6 @@ class ScatterElements(Op):
         return b.cast(y, data.dtype)
 
 
-@operator("Scatter", since=9)
-@dataclass(frozen=True, slots=True)
-class Scatter(Op):
-    """The old name of ScatterElements without reduction. Source: ONNX Scatter-9."""
-
-    axis: int = 0
-
-    def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
-        """The type of the data."""
-        return ScatterElements(self.axis).infer(data, indices, updates)
-
-    def lower(self, b: Builder, data: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-        """As ScatterElements."""
-        return ScatterElements(self.axis).lower(b, data, indices, updates)
-
-
 @operator("ScatterND", since=18)
 @dataclass(frozen=True, slots=True)
 class ScatterND(Op):

@@ -25,5 +25,6 @@ class BitCast(Operation):
     dtype: DType
 
     def evaluate(self, resolve: Resolve, **operands: Any) -> list[Array]:
-        """The same bytes."""
-        return [np.ascontiguousarray(operands["x"]).reshape(-1).view(self.dtype.numpy)]
+        """The same bytes: those of the model's own type, whatever the numbers are computed in."""
+        x = np.ascontiguousarray(operands["x"], self.x.dtype.numpy)
+        return [x.reshape(-1).view(self.dtype.numpy)]
