@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from onnx import version_converter
 
 from . import classic, physics
 from .timing import BenchError
+from .zoo_folder import ZOO
 
 Arrays = dict[str, np.ndarray]
 TOLERANCE = 1e-3
@@ -130,14 +130,8 @@ ZOO_BARS = (
 _DEFAULT_ZOO_BAR = 0.90
 
 
-def zoo_folder() -> Path:
-    """Where the zoo's models are: ``$ROOTBENCH_ZOO``, or ``../shared/zoo/models``."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "zoo" / "models"
-    return Path(os.environ.get("ROOTBENCH_ZOO", beside))
-
-
 def _zoo() -> Iterable[Case]:
-    for file in sorted(zoo_folder().glob("*/model.onnx")):
+    for file in sorted(ZOO.glob("models/*/model.onnx")):
         name = file.parent.name
         bars = (bar for pattern, bar in ZOO_BARS if re.search(pattern, name))
         meta = json.loads(file.with_name("meta.json").read_text())

@@ -1,4 +1,4 @@
-"""``python -m rootbench.zoo``: every ONNX model of ../shared/zoo, checked and described in one table.
+"""``python -m rootbench.zoo``: every ONNX model of the zoo, checked and described in one table.
 
 Columns: largest difference over the stored input sets (max|a-b| / max|a|), the same after a ``.root``
 round trip, seconds to load and generate, seconds to compile with cling and with the C++ compiler
@@ -26,6 +26,8 @@ from sofie_root.check import compare
 from sofie_root.errors import SofieError
 from sofie_root.ir.dim import Symbol, evaluate, single_atom
 
+from .zoo_folder import ZOO
+
 Array = npt.NDArray[Any]
 FLOOR = 1e-4
 COLUMNS = (
@@ -38,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints the table as Markdown; 1 where a model differs or fails."""
     parser = argparse.ArgumentParser(prog="python -m rootbench.zoo", description=__doc__)
     parser.add_argument("models", nargs="*", help="parts of names; all if none is given")
-    parser.add_argument("--zoo", type=Path, default=Path("../shared/zoo"), help="folder of the zoo")
+    parser.add_argument("--zoo", type=Path, default=ZOO, help="folder of the zoo")
     parser.add_argument("--units", action="store_true", help="the unit models instead")
     parser.add_argument("--cling", action="store_true", help="time cling too")
     options = parser.parse_args(arguments)

@@ -246,7 +246,17 @@ def _models(cases: list[Attention], monkeypatch: pytest.MonkeyPatch, kernels: st
 ISA = {"native": ("-march=native",), "avx2": ("-mavx2", "-mfma"), "generic": ()}
 
 
-@pytest.mark.parametrize("kernels", ["auto", "always", "never"])
+def test_attention_always_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the cost model chooses is what is chosen when kernels are forced."""
+    for case in CASES:
+        texts = []
+        for kernels in ("auto", "always"):
+            (model,) = _models([case], monkeypatch, kernels)
+            texts.append(model.header(stem="m", standalone=False).text)
+        assert texts[0] == texts[1], case
+
+
+@pytest.mark.parametrize("kernels", ["always", "never"])
 def test_numbers(kernels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = _models(CASES, monkeypatch, kernels)
     library = Compiled(models, tmp_path)

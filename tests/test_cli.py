@@ -15,9 +15,9 @@ import pytest
 import uproot
 from onnx_models import model, node, tensor, value
 from small_models import control_proto
-from test_zoo import ABSENT, ZOO
 
 import sofie_root
+from rootbench.zoo_folder import ABSENT, ZOO
 from sofie_root import cli, config
 from sofie_root.storage import root_file, weights
 
@@ -152,7 +152,9 @@ def test_every_model_of_the_zoo_can_be_printed(
 ) -> None:
     if not place.is_dir():
         pytest.skip(ABSENT)
-    for path in sorted(place.glob("*/model.onnx")):
+    models = sorted(place.glob("*/model.onnx"))
+    assert models
+    for path in models:
         assert "fusion: " in prints(capsys, "inspect", "-vv", path), path
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import headers
@@ -17,11 +16,10 @@ import pytest
 from cpp_program import compile_program, run_program
 
 import sofie_root
+from rootbench.zoo_folder import ABSENT, ZOO
 from sofie_root.errors import DataFrameError
 from sofie_root.runtime.dataframe import SofieFunctor, define
 from sofie_root.runtime.session import Session, open_header
-
-ZOO = Path(__file__).resolve().parents[2] / "shared" / "zoo" / "models"
 
 # How C++ spells a column of a length, and what its k-th one is in an event.
 KINDS = {
@@ -303,9 +301,9 @@ def zoo_frame(root: Any, inputs: dict[str, tuple[int, ...]]) -> tuple[Any, dict[
         ("cms_hlt_particlenetak4_v01", {"N": 1}),
     ],
 )
-@pytest.mark.skipif(not ZOO.is_dir(), reason="the model zoo is not here")
+@pytest.mark.skipif(not ZOO.is_dir(), reason=ABSENT)
 def test_models_of_experiments_against_numpy(root: Any, name: str, dims: dict[str, int]) -> None:
-    model = sofie_root.load(ZOO / name / "model.onnx", dims=dims)
+    model = sofie_root.load(ZOO / "models" / name / "model.onnx", dims=dims)
     sizes = {"N": 1, "n": 25}
     shapes: dict[str, tuple[int, ...]] = {}
     swapped = set()  # inputs [features, particles]

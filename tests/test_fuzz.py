@@ -16,14 +16,18 @@ from fuzz.__main__ import Outcome, run_apart
 from fuzz.apart import Died, apart
 from fuzz.batch import Job, Run, run_jobs
 from fuzz.builder import Builder
+from fuzz.cases import AS_THEY_ARE
 from fuzz.findings import fault_of, write
 from fuzz.generate import FAMILIES, Graph, draw
 from fuzz.judge import Judge
 from fuzz.modes import Mode, mode_of
-from fuzz.reference import NotEvaluated, Reference
+from fuzz.reference import EXACT, KEPT, ROUNDS_MORE, NotEvaluated, Reference
 from fuzz.shrink import Case, shrink
 from onnx import helper
 from onnx_models import model, node, tensor, value
+from operator_cases import CASES
+from operator_cases_image import CASES as IMAGE_CASES
+from operator_cases_kernels import CASES as KERNEL_CASES
 
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.program.interpret import evaluate
@@ -73,6 +77,12 @@ def test_every_row_can_be_drawn() -> None:
         if not any(b.attempt(row) for b in builders for _ in range(6))
     ]
     assert not missing
+
+
+def test_operators_that_are_treated_apart_have_cases() -> None:
+    cases = {case.op_type for case in (*CASES, *IMAGE_CASES, *KERNEL_CASES)}
+    assert EXACT - cases == {"Constant"}  # which no graph of a case keeps
+    assert ROUNDS_MORE | KEPT.keys() | AS_THEY_ARE.keys() <= cases
 
 
 def _subject() -> tuple[onnx.ModelProto, list[dict[str, np.ndarray]]]:

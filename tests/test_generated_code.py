@@ -296,8 +296,21 @@ def renamed(graph: GraphProto) -> None:
                 renamed(attribute.g)
 
 
+def names_of(graph: GraphProto) -> set[str]:
+    """The names of values, nodes and sizes of a graph and its bodies."""
+    items = (*graph.node, *graph.input, *graph.output, *graph.initializer)
+    names = {item.name for item in items}
+    for port in (*graph.input, *graph.output):
+        names |= {dim.dim_param for dim in port.type.tensor_type.shape.dim}
+    for each in graph.node:
+        names |= {*each.input, *each.output}
+        names |= set().union(*(names_of(a.g) for a in each.attribute if a.HasField("g")))
+    return names
+
+
 def test_hostile_names_in_control_flow(tmp_path: Path) -> None:
     proto = control_proto()
+    assert CONTROL_NAMES.keys() <= names_of(proto.graph)
     renamed(proto.graph)
     library = Compiled([control(), parsed(proto, EVIL)], tmp_path)
     for k in range(4):

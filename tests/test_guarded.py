@@ -10,7 +10,7 @@ from guarded import ISAS, SANITIZE, Call, Guarded
 from operator_case import Case
 from small_models import SMALL, attention
 from test_compiled_operators import EVERY
-from test_zoo import ABSENT, NETWORKS, ZOO, Entry, difference
+from test_zoo import EACH_NETWORK, Entry, difference
 
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.model import Model, load
@@ -87,10 +87,8 @@ def test_small_models(isa: str, side: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("entry", [pytest.param(e, id=e.name) for e in NETWORKS])
+@pytest.mark.parametrize("entry", EACH_NETWORK)
 def test_zoo(entry: Entry, isa: str, tmp_path: Path) -> None:
-    if not ZOO.is_dir():
-        pytest.skip(ABSENT)
     network = load(entry.path)
     sets = list(entry.sets())
     program = Guarded([network], tmp_path, (*SANITIZE, *ISAS[isa]))

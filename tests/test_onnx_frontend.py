@@ -472,6 +472,12 @@ def stored(path: Path) -> Any:
     return onnx.numpy_helper.to_array(onnx.load_tensor(str(path)))
 
 
+def test_models_of_the_onnx_package_are_there() -> None:
+    assert len(CARRIED) > 100
+    protos = [onnx.load(folder / "model.onnx") for folder in CARRIED]
+    assert {n.op_type for proto in protos for n in proto.graph.node} >= REFUSED
+
+
 @pytest.mark.parametrize("folder", CARRIED, ids=lambda p: p.name)
 def test_models_of_the_onnx_package(folder: Path) -> None:
     """Mostly of opset 6, exported by early PyTorch."""
@@ -483,7 +489,9 @@ def test_models_of_the_onnx_package(folder: Path) -> None:
     graph = parse(folder / "model.onnx")
     verify(graph)
     optimised, _ = optimise(graph)
-    for data in folder.glob("test_data_set_*"):
+    sets = sorted(folder.glob("test_data_set_*"))
+    assert sets
+    for data in sets:
         names = [i.name for i in proto.graph.input]
         arrays = {
             n: stored(data / f"input_{k}.pb") for k, n in enumerate(names) if n in graph.inputs

@@ -16,8 +16,7 @@ from rootbench.__main__ import main
 from rootbench.macs import count
 from rootbench.peers import CONTENDERS, Job, NotMeasured
 from rootbench.worker import compare, generate, summary
-
-ZOO = models.zoo_folder()
+from rootbench.zoo_folder import ABSENT, ZOO
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +62,11 @@ def test_macs_of_our_models(name: str, macs: int) -> None:
     assert generate(prepared(name), "")["macs"] == macs
 
 
-@pytest.mark.skipif(not ZOO.is_dir(), reason=f"no model zoo at {ZOO}")
+@pytest.mark.skipif(not ZOO.is_dir(), reason=ABSENT)
 @pytest.mark.parametrize("name", ["cms_hlt_particlenetak4_v00", "synth_rnnip_bilstm_gru"])
 def test_macs_agree_with_those_the_zoo_states(name: str) -> None:
     (case,) = models.select([f"zoo/{name}"])
-    model = sofie_root.load(ZOO / name / "model.onnx")
+    model = sofie_root.load(ZOO / "models" / name / "model.onnx")
     assert count(model.graph, {s: case.dims[s] for s in model.symbols}) == case.macs
 
 

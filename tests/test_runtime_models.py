@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import uproot
 from onnx import helper, numpy_helper
 
 import sofie_root
+from rootbench.zoo_folder import ABSENT, ZOO
 from sofie_root.errors import StorageError, ToolchainError
 from sofie_root.runtime.interpreter import Engine
 from sofie_root.runtime.session import open_header
@@ -180,11 +180,10 @@ def test_sizes_that_are_expressions_or_known_only_after_the_run(
     assert [list(v) for v in found["y_where"]] == [list(range(k)) for k in range(6)]
 
 
-ZOO = Path(os.environ.get("SOFIE_ROOT_ZOO", Path(__file__).resolve().parents[2] / "shared" / "zoo"))
 PARTICLE_NET = ZOO / "models" / "cms_triton_particlenet_ak4" / "model.onnx"
 
 
-@pytest.mark.skipif(not PARTICLE_NET.is_file(), reason="the model zoo (../shared/zoo) is not here")
+@pytest.mark.skipif(not PARTICLE_NET.is_file(), reason=ABSENT)
 def test_particle_net_on_events_of_all_sizes(root: Any, tmp_path: Path) -> None:
     """Jets with other numbers of particles and vertices in each event, from a file, in two threads."""
     session = sofie_root.load(PARTICLE_NET).session("cling")

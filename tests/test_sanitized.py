@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cpp_program import compile_program, run_program
 from small_models import SMALL, attention
-from test_zoo import ABSENT, NETWORKS, ZOO, Entry, difference
+from test_zoo import EACH_NETWORK, Entry, difference
 
 from sofie_root.model import Model, load
 
@@ -97,10 +97,8 @@ def run_sets(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", [pytest.param(e, id=e.name) for e in NETWORKS])
+@pytest.mark.parametrize("entry", EACH_NETWORK)
 def test_zoo(entry: Entry, tmp_path: Path) -> None:
-    if not ZOO.is_dir():
-        pytest.skip(ABSENT)
     network = load(entry.path)
     sets = list(entry.sets())
     found = run_sets(network, [inputs for inputs, _ in sets], tmp_path)

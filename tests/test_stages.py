@@ -17,7 +17,7 @@ from operator_cases_image import CASES as IMAGE_CASES
 from operator_cases_kernels import CASES as KERNEL_CASES
 from small_models import SMALL, attention, parsed
 from test_attention import CASES as ATTENTIONS
-from test_zoo import NETWORKS, Entry
+from test_zoo import EACH_NETWORK, Entry
 
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import Graph
@@ -121,7 +121,7 @@ def test_all_operator_cases(start: int, mode: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", NETWORKS, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", EACH_NETWORK)
 def test_zoo(entry: Entry) -> None:
     inputs, _ = next(entry.sets())
     follow(load(entry.path).graph, inputs, Choice(), entry.tolerance)

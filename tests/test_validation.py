@@ -11,7 +11,7 @@ from onnx_models import model as onnx_model
 from onnx_models import node, tensor, value
 from small_models import SMALL, attention, parsed, weight
 from test_stages import assert_close
-from test_zoo import NETWORKS, Entry
+from test_zoo import EACH_NETWORK, Entry
 
 from sofie_root.errors import ValidationError
 from sofie_root.ir import Graph
@@ -79,7 +79,7 @@ def test_small_models(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", NETWORKS, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", EACH_NETWORK)
 def test_zoo(entry: Entry) -> None:
     model = load(entry.path)
     inputs, outputs = next(entry.sets())

@@ -1,13 +1,11 @@
 """The zoo: networks of the experiments and SOFIE's unit models, against their stored outputs.
 
-The zoo is no part of the repository (several of its models carry no licence). It is looked for in
-``../shared/zoo`` and in ``$SOFIE_ROOT_ZOO``; without it these tests are skipped.
+Without the zoo these tests are skipped; ``rootbench.zoo_folder`` says where it is looked for.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +17,9 @@ import numpy as np
 import pytest
 from compiled import Compiled
 
+from rootbench.zoo_folder import ABSENT, ZOO
 from sofie_root.model import Model, load
 
-ZOO = Path(os.environ.get("SOFIE_ROOT_ZOO", Path(__file__).resolve().parents[2] / "shared" / "zoo"))
-ABSENT = f"the model zoo is not here: {ZOO} (set SOFIE_ROOT_ZOO to where it is)"
 WEAKEST = 1e-4
 """Models may differ by this much, or by the tolerance that the zoo states where that is more."""
 
@@ -72,6 +69,11 @@ UNITS = [entry for entry in ENTRIES if entry.folder.parent.name == "units"]
 NETWORKS = [entry for entry in ENTRIES if entry.folder.parent.name == "models"]
 QUICK = [e for e in NETWORKS if e.meta["family"] in QUICK_FAMILIES and e.name not in HEAVY]
 REST = [entry for entry in NETWORKS if entry not in QUICK]
+
+EACH_NETWORK = [pytest.param(entry, id=entry.name) for entry in NETWORKS] or [
+    pytest.param(None, id="absent", marks=pytest.mark.skip(reason=ABSENT))
+]
+"""Parameters of tests that run once for each network."""
 
 
 def groups(all_: list[Entry], size: int) -> list[Any]:
@@ -150,6 +152,9 @@ def check_group(group: list[Entry], folder: Path) -> None:
 
 def test_the_zoo_is_complete() -> None:
     assert (len(UNITS), len(NETWORKS)) == (78, 34)
+    named = HEAVY | WHOLE_BATCH | {*FAST}
+    assert named <= {entry.name for entry in NETWORKS}
+    assert {entry.meta["family"] for entry in QUICK} == {*QUICK_FAMILIES}
 
 
 @pytest.mark.parametrize("group", groups(UNITS, 26))
