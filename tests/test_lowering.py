@@ -21,6 +21,7 @@ from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, ceildiv, evaluate, max
 from sofie_root.ir.dtype import DType
 from sofie_root.model import Model
 from sofie_root.program.interpret import evaluate as interpret
+from sofie_root.program.nest import leaves
 from sofie_root.program.operation import Operation
 from sofie_root.program.program import Buffer
 from sofie_root.schedule.inline import reads, writes
@@ -558,3 +559,24 @@ def test_plans_of_models(make: Any, symbols: int, numbers: tuple[int, int]) -> N
 
 
 SCHEDULES: dict[str, Schedule] = {}
+
+
+def test_work_grows_no_faster_than_the_number_of_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Concat of many inputs has a loop for each, none of which may join another's nest."""
+
+    def visits(inputs: int) -> int:
+        names = [f"x{k}" for k in range(inputs)]
+        given = [value(name, [k % 3 + 1]) for k, name in enumerate(names)]
+        concat = model([node("Concat", names, ["y"], axis=0)], given, ["y"])
+        count = 0
+
+        def counted(*arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            return leaves(*arguments)
+
+        monkeypatch.setattr("sofie_root.targets.cpu.nest.leaves", counted)
+        assert len(parsed(concat, "test").schedule.steps) == inputs
+        return count
+
+    assert 0 < visits(120) < 3 * visits(60)

@@ -481,8 +481,7 @@ class Program:
 
     def writer(self, buffer: str) -> Statement | None:
         """The statement that alone writes a buffer; None where there is none or more than one."""
-        writers = self._statements.writers(buffer)
-        return writers[0] if len(writers) == 1 else None
+        return self._statements.writer(buffer)
 
     def replace(self, old: Statement, *new: Statement) -> None:
         """Puts statements (or none) into the place of one."""

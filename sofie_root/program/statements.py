@@ -39,6 +39,11 @@ class Statements(MutableSequence["Statement"]):
         """The statements that write a buffer, in order."""
         return self._in_order(self._writers.get(buffer, {}))
 
+    def writer(self, buffer: str) -> Statement | None:
+        """The statement that alone writes a buffer; None where there is none or more than one."""
+        writers = self._writers.get(buffer, {})
+        return next(iter(writers.values())) if len(writers) == 1 else None
+
     def place(self, statement: Statement) -> int:
         """Where a statement stands.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
+from heapq import merge
 
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, product, single_atom, substitute
 from sofie_root.ir.dtype import DType
@@ -30,26 +32,31 @@ def _written(node: For | Loop) -> dict[str, list[Loop]]:
     return found
 
 
-def _read(node: For | Loop) -> set[str]:
-    return set().union(*(reads(leaf) for leaf, _ in leaves(node)))
-
-
 def build(program: Program, decisions: Decisions) -> list[Step]:
     """The program as steps: loops joined into nests, kernels and run-time sizes between them."""
     steps: list[Step] = []
+    places = _Places()
     for statement in _without_empty_parts(program.statements):
         if not isinstance(statement, Loop):
+            places.add_step(len(steps), statement)
             steps.append(statement)
             continue
-        if not _join_earlier(steps, statement, decisions):
+        place = _join_earlier(steps, places, statement, decisions)
+        if place is None:
+            place = len(steps)
             steps.append(Nest([_wrap(statement, 0)]))
+        places.add_loop(place, statement)
     users: dict[str, set[int]] = {}
     for k, step in enumerate(steps):
         for name in _used(step):
             users.setdefault(name, set()).add(k)
+    own: dict[int, set[str]] = {}
+    for name, used in users.items():
+        if len(used) == 1:
+            own.setdefault(min(used), set()).add(name)
     for k, step in enumerate(steps):
         if isinstance(step, Nest):
-            _contract(program, step, {name for name, places in users.items() if places == {k}})
+            _contract(program, step, own.get(k, set()))
     return steps
 
 
@@ -76,21 +83,66 @@ def _without_empty_parts(statements: Iterable[Statement]) -> list[Statement]:
     return [s for s in statements if id(s) not in dropped]
 
 
-def _join_earlier(steps: list[Step], loop: Loop, decisions: Decisions) -> bool:
-    """Puts the loop into the nearest earlier nest that it may join; False where there is none."""
-    needs = reads(loop)
-    for step in reversed(steps):
-        if isinstance(step, Nest):
-            made = set().union(*(_written(n) for n in step.body))
-            related = bool(needs & (made | set().union(*(_read(n) for n in step.body))))
-            if related and _insert(step.body, loop, 0):
-                decisions.fused.append(f"{'+'.join(loop.origin)} into the nest of {step.origin[0]}")
-                return True
-            if needs & made:
-                return False
-        elif isinstance(step, Bind) or needs & writes(step):
-            return False
-    return False
+class _Places:
+    """Where the steps are that touch a buffer, so that a loop looks at no others."""
+
+    def __init__(self) -> None:
+        self._touching: dict[tuple[str, Dim], list[int]] = {}
+        """Nests in order by what they read or write, and by the extent of their outermost For."""
+        self._writer: dict[str, int] = {}
+        """The last step that writes each buffer."""
+        self._bind = -1
+        """The last step that reads a size which the run tells: no loop goes before it."""
+
+    def add_step(self, place: int, statement: Statement) -> None:
+        """Takes in a step that is no nest."""
+        if isinstance(statement, Bind):
+            self._bind = place
+        for name in writes(statement):
+            self._writer[name] = place
+
+    def add_loop(self, place: int, loop: Loop) -> None:
+        """Takes in a loop of the nest at a place."""
+        self._writer[loop.output] = max(place, self._writer.get(loop.output, -1))
+        for name in {loop.output, *reads(loop)} if loop.vars else ():
+            touching = self._touching.setdefault((name, _extent(loop)), [])
+            at = bisect_left(touching, place)
+            if touching[at : at + 1] != [place]:
+                touching.insert(at, place)
+
+    def candidates(self, loop: Loop) -> Iterator[int]:
+        """Nests that touch what a loop reads, the last one first, up to where something it reads is made."""
+        if not loop.vars:
+            return
+        needs = reads(loop)
+        first = max((self._writer.get(name, -1) for name in needs), default=-1)
+        lists = [self._touching.get((name, _extent(loop)), []) for name in needs]
+        last = None
+        for place in merge(*(reversed(each) for each in lists), reverse=True):
+            if place < first or place < self._bind:
+                return
+            if place != last:
+                yield place
+            last = place
+
+
+def _extent(loop: Loop) -> Dim:
+    extent = loop.vars[0].extent
+    assert extent is not None
+    return extent
+
+
+def _join_earlier(
+    steps: Sequence[Step], places: _Places, loop: Loop, decisions: Decisions
+) -> int | None:
+    """Puts the loop into the nearest earlier nest that it may join: where that is; None without one."""
+    for place in places.candidates(loop):
+        step = steps[place]
+        assert isinstance(step, Nest)
+        if _insert(step.body, loop, 0):
+            decisions.fused.append(f"{'+'.join(loop.origin)} into the nest of {step.origin[0]}")
+            return place
+    return None
 
 
 def _wrap(loop: Loop, depth: int) -> For | Loop:
