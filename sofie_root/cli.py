@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import config
-from .errors import SofieError, UnsupportedError
+from .errors import SofieError, ToolchainError, UnsupportedError
 from .frontends import readable
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ Writes a model as a C++ header or as a ROOT file, by the ending of the output.
   m.hxx   a C++17 header with a struct Session; its weights go to m.dat beside it
           (--weights root: to m.root, compressed; --weights embedded: into the header)
   m.root  the model itself, for sofie_root in Python and the other commands here
+
+Before a header is written, what it computes is compared with the model on a small example, in
+NumPy, and compiled where there is a C++ compiler; --no-verify skips that.
 
 examples:
   sofie-root convert tagger.onnx -o tagger.hxx
@@ -230,6 +233,11 @@ def _parser() -> argparse.ArgumentParser:
         "--exact",
         action="store_true",
         help="no algorithm that rounds more than direct summation does (no Winograd convolutions)",
+    )
+    convert.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="write a header without running it on an example first",
     )
     convert.add_argument(
         "--compression",
@@ -474,6 +482,7 @@ def _convert(options: argparse.Namespace) -> int:
         "--namespace": options.namespace,
         "--no-standalone": options.no_standalone or None,
         "--exact": options.exact or None,
+        "--no-verify": options.no_verify or None,
     }
     if target.suffix == ".root":
         if given := [name for name, value in of_header.items() if value is not None]:
@@ -492,10 +501,19 @@ def _convert(options: argparse.Namespace) -> int:
                 f"the weights would replace the model {beside} by one with fixed dims; "
                 "give the output another name"
             )
+        if not options.no_verify:
+            _try_out(model, options.exact)
         with _status(f"generating {target}"):
-            standalone = not options.no_standalone
+            standalone, verify = not options.no_standalone, not options.no_verify
             written = [
-                model.generate(target, weights, standalone, options.namespace, exact=options.exact)
+                model.generate(
+                    target,
+                    weights,
+                    standalone,
+                    options.namespace,
+                    exact=options.exact,
+                    verify=verify,
+                )
             ]
         if weights != "embedded" and model.report().weight_bytes:
             written.append(beside)
@@ -504,6 +522,20 @@ def _convert(options: argparse.Namespace) -> int:
     for path in written:
         _print(f"wrote {path} ({_bytes(path.stat().st_size)})")
     return 0
+
+
+def _try_out(model: Model, exact: bool) -> None:
+    """Compiles a model and runs its example, where there are a compiler and an example."""
+    from .runtime.compiler import has_compiler
+
+    if model.example is None or not has_compiler():
+        return
+    with _status(f"compiling {model.name}"):
+        try:
+            model.session(jit="compiler", exact=exact)
+        except ToolchainError as error:
+            error.message += "\n(--no-verify writes the header without trying it out)"
+            raise
 
 
 def _same_file(a: Path, b: Path) -> bool:

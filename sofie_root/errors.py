@@ -146,7 +146,7 @@ class ToolchainError(SofieError):
 
 
 class SelfTestWarning(UserWarning):
-    """A session opened without a self-test: no inputs were found that the model takes.
+    """A session opened, or a header was written, untested: no inputs were found that the model takes.
 
     Its code was compared with nothing; ``model.check(inputs=...)`` does that with inputs of yours.
     """

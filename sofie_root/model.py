@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from .budget import Budget, stage
 from .config import VERSION
+from .errors import BudgetError, SelfTestWarning
 from .frontends import frontend_of
 from .ir import Graph, TensorType
 from .ops.custom import without_reference
 from .passes.pipeline import PassReport, optimise
 from .program.choice import Choice, default_choice
-from .program.interpret import evaluate
-from .samples import SIZES, Sample, find_sample
+from .program.interpret import interpret
+from .program.lower import lower
+from .program.program import Program
+from .samples import Sample, find_example
 from .schedule.schedule import Schedule, schedule
+from .schedule.validate import Expected, validate
 from .storage import weights as weights_file
 from .storage.atomic import replacing
 from .targets.cpu.target import CPU
@@ -217,8 +221,12 @@ class Model:
         standalone: bool = True,
         namespace: str | None = None,
         exact: bool = False,
+        verify: bool = True,
     ) -> Path:
         """Writes the C++ header, and its weights beside it.
+
+        Before anything is written, what will be printed runs in NumPy on :attr:`example`, and is compared
+        with what the operators mean.
 
         Args:
             path: the header, ``tagger.hxx``; the weights go to ``tagger.dat`` or ``tagger.root``.
@@ -229,11 +237,21 @@ class Model:
             namespace: namespace of the Session; ``TMVA_SOFIE_`` and the file's stem if not given.
             exact: no algorithm that rounds more than direct summation does: no Winograd convolutions,
                 which are faster and round up to five times more (see kernels/winograd.py).
+            verify: compare before writing.
 
         Returns:
             The path of the header.
+
+        Raises:
+            ValidationError: what would be printed computes something else than the model does: a bug of
+                sofie_root. Nothing is written.
+
+        Warns:
+            SelfTestWarning: no inputs were found that the model takes, so that nothing was compared.
         """
         target = Path(path)
+        if verify:
+            self._validate(exact)
         header = self.header(target.stem, weights, standalone, namespace, exact=exact)
         if header.constants and weights == "dat":
             weights_file.write_dat(target.with_suffix(".dat"), header.constants, header.model_hash)
@@ -245,6 +263,25 @@ class Model:
         with replacing(target) as temporary:
             temporary.write_text(header.text, encoding="utf-8")
         return target
+
+    def _validate(self, exact: bool) -> None:
+        """Compares the steps that are printed with the model, on its example."""
+        example, reason = self.example, self.untested
+        if example is not None:
+            expected = Expected(self.graph, example.inputs, example.outputs)
+            try:
+                with stage(self.budget):
+                    program = self.scheduled(default_choice(exact))
+                    validate(program, self._optimised[0], expected)
+            except BudgetError as error:
+                reason = str(error)
+        if reason:
+            warnings.warn(
+                f"{self.name!r} is written without validation, as it took none of the random inputs that "
+                f"were tried ({reason}); compare it with model.check(inputs=...)",
+                SelfTestWarning,
+                stacklevel=3,
+            )
 
     def session(
         self, jit: Literal["auto", "cling", "compiler"] = "auto", exact: bool = False
@@ -327,20 +364,21 @@ class Model:
     def _example(self) -> tuple[Sample | None, str]:
         if without_reference(self.graph):
             return None, ""
+        lowered: list[Program] = []
         problems = ["no sizes of its symbolic dims were found that fit together"]
 
         def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
             try:
-                return evaluate(self.graph, inputs)
+                if not lowered:
+                    lowered.append(lower(self.graph))
+                return interpret(lowered[0], inputs)
             except Exception as error:
                 problems.append(str(error) or type(error).__name__)
                 raise
 
         with stage(self.budget) as spent, spent.share(4):
             # Whatever goes wrong with random inputs is no reason not to open the model with real ones.
-            found = find_sample(
-                self.graph, run, np.random.default_rng(1), (2, *SIZES), (Exception,)
-            )
+            found = find_example(self.graph, run)
         return found, "" if found is not None else problems[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -21,6 +22,10 @@ Runner: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 SIZES = (7, 7, 20, 40, 80, 160)
 """Largest sizes of symbolic dims to try in turn, until the model takes the input."""
+
+
+SMALL = (0.1, 0.01, 0.001)
+"""By how much the inputs of an example are made smaller where its outputs are saturated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ def find_sample(
     refuses: tuple[type[Exception], ...],
     scale: float = 1.0,
     fixed: Mapping[str, int] | None = None,
+    least: int = 0,
 ) -> Sample | None:
     """Random inputs that ``run`` takes, and what it gives; None if none was found.
 
@@ -60,11 +66,12 @@ def find_sample(
         refuses: what ``run`` raises for an input that it does not take.
         scale: width of the distribution of the floats.
         fixed: sizes of symbolic dims that are not drawn.
+        least: smallest size to draw, where the largest allows it.
     """
     integers = any(graph.types[name].dtype.is_integer for name in graph.inputs)
     for largest in sizes if graph.symbols() else sizes[:1]:
         for top in (7, 3, 1, 0) if integers else (0,):
-            dims = draw_dims(graph, rng, largest, fixed)
+            dims = draw_dims(graph, rng, largest, fixed, least)
             if dims is None:
                 continue
             try:
@@ -75,13 +82,58 @@ def find_sample(
     return None
 
 
+def find_example(graph: Graph, run: Runner) -> Sample | None:
+    """A small sample in which faults would show, always the same for one graph; None if there is none.
+
+    Sizes of 2 and 3 tell axes apart, and a loop that runs once proves little; but some models take nothing
+    else than 1. Where outputs are NaN, or all that they can be is 0 or 1, other inputs are tried:
+    logarithms and square roots take positive ones, and a softmax tells more of small ones.
+
+    Args:
+        graph: says what the inputs are.
+        run: runs the model; whatever it raises is taken as a refusal.
+    """
+    sizes, rng = (3, *SIZES, 1), np.random.default_rng(1)
+    sample = find_sample(graph, run, rng, sizes, (Exception,), least=2)
+    if sample is None or _is_telling(sample.outputs):
+        return sample
+    changed = [{n: _changed(a, 1.0, abs) for n, a in sample.inputs.items()}]
+    changed += [{n: _changed(a, s) for n, a in sample.inputs.items()} for s in SMALL]
+    for inputs in changed:
+        with contextlib.suppress(Exception):
+            outputs = run(inputs)
+            if _is_telling(outputs):
+                return Sample(sample.dims, inputs, outputs)
+    return sample
+
+
+def _changed(array: Array, scale: float, sign: Callable[[Array], Array] = np.positive) -> Array:
+    """Floats scaled, other arrays as they are."""
+    dtype = DType.from_numpy(array.dtype)
+    if dtype is None or not dtype.is_float:
+        return array
+    return np.asarray(sign(array.astype(np.float64)) * scale).astype(array.dtype)
+
+
+def _is_telling(outputs: Mapping[str, Array]) -> bool:
+    """Whether a fault would show in each output: one that is NaN or saturated tells little."""
+    arrays = [np.asarray(a) for a in outputs.values()]
+    sizes = [np.abs(a.astype(np.float64)) for a in arrays if a.size and a.dtype.kind not in "biu"]
+    return all(bool(np.any(np.isfinite(s) & (s > 1e-3) & (np.abs(s - 1) > 1e-3))) for s in sizes)
+
+
 def draw_dims(
-    graph: Graph, rng: np.random.Generator, largest: int, fixed: Mapping[str, int] | None = None
+    graph: Graph,
+    rng: np.random.Generator,
+    largest: int,
+    fixed: Mapping[str, int] | None = None,
+    least: int = 0,
 ) -> dict[str, int] | None:
     """Random sizes of the symbols, or None where these contradict what the graph demands."""
+    smallest = min(max(largest // 4, least), largest)
     given: dict[Atom, int] = {Symbol(name): size for name, size in (fixed or {}).items()}
     sizes: dict[Atom, int] = {
-        s: int(rng.integers(largest // 4, largest, endpoint=True)) or 1 for s in graph.symbols()
+        s: int(rng.integers(smallest, largest, endpoint=True)) or 1 for s in graph.symbols()
     }
     sizes |= given
     demanded = [
@@ -111,7 +163,11 @@ def _holds(check: Check, sizes: Mapping[Atom, int]) -> bool:
 
 
 def _satisfy(check: Check, sizes: dict[Atom, int], given: Mapping[Atom, int]) -> None:
-    """Changes a size that is not given, where one can be found that makes a check hold."""
+    """Changes a size that is not given, where one can be found that makes a check hold.
+
+    Where both sides are sums or products of sizes, each size is tried in turn: how much the two sides move
+    apart when it grows by one says how far it has to change.
+    """
     try:
         if _holds(check, sizes):
             return
@@ -128,6 +184,15 @@ def _satisfy(check: Check, sizes: dict[Atom, int], given: Mapping[Atom, int]) ->
             atom = single_atom(one)
             if isinstance(atom, Symbol) and atom not in given:
                 sizes[atom] = _value(other, sizes)
+                return
+        apart = _value(a, sizes) - _value(b, sizes)
+        for symbol in size_symbols((a, b)):
+            if not isinstance(symbol, Symbol) or symbol in given:
+                continue
+            larger = {**sizes, symbol: sizes[symbol] + 1}
+            step = _value(a, larger) - _value(b, larger) - apart
+            if step and apart % step == 0 and sizes[symbol] - apart // step > 0:
+                sizes[symbol] -= apart // step
                 return
     except ShapeError:  # sizes inside that do not broadcast: another demand says so, too
         return

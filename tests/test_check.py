@@ -407,7 +407,7 @@ def test_a_model_whose_terms_cancel_opens_and_agrees(tmp_path: Path) -> None:
     tensors = [tensor("axis", np.array([2])), tensor("two", np.float32(2))]
     proto = model(nodes, [value("x", [2, "N", 24])], [value("y", [2, "N", "N"])], tensors, 24)
     onnx.save(proto, tmp_path / "m.onnx")
-    loaded = sofie_root.load(tmp_path / "m.onnx")
+    loaded = sofie_root.load(tmp_path / "m.onnx", dims={"N": 1})
     session = loaded.session()
     example = loaded.example
     assert example is not None
@@ -417,7 +417,7 @@ def test_a_model_whose_terms_cancel_opens_and_agrees(tmp_path: Path) -> None:
     wrong = {n: a + np.float32(1e-2) for n, a in example.outputs.items()}
     with pytest.raises(ToolchainError, match="self-test failed"):
         session.self_test(example.inputs, wrong, lambda: shifted)
-    assert loaded.check(dims={"N": 1}).ok
+    assert loaded.check().ok
 
 
 def test_a_decision_by_the_last_bit_may_fall_either_way(tmp_path: Path) -> None:

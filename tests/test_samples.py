@@ -86,6 +86,42 @@ def test_shapes_that_are_joined_of_numbers() -> None:
     assert Model(from_proto(proto)).example is not None
 
 
+def test_sizes_that_must_add_up() -> None:
+    """A sum of sizes that is to be another sum of sizes."""
+    nodes = [
+        node("Concat", ["a", "b"], ["ab"], axis=0),
+        node("Concat", ["c", "d"], ["cd"], axis=0),
+        node("Reshape", ["ab", "row"], ["abrow"]),
+        node("Shape", ["cd"], ["shape"]),
+        node("Reshape", ["ab", "shape"], ["y"]),
+    ]
+    inputs = [value(n, [n.upper(), 4]) for n in "abcd"]
+    proto = model(nodes, inputs, ["y", "abrow"], [tensor("row", np.array([-1]))])
+    found = Model(from_proto(proto)).example
+    assert found is not None
+    assert found.dims["A"] + found.dims["B"] == found.dims["C"] + found.dims["D"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "what"),
+    [
+        ([node("Log", ["x"], ["l"]), node("ReduceSum", ["l"], ["y"])], "positive"),
+        ([node("Mul", ["x", "large"], ["l"]), node("Softmax", ["l"], ["y"])], "small"),
+    ],
+)
+def test_an_example_tells_something(nodes: list[Any], what: str) -> None:
+    """Outputs that are NaN whatever the weights are, or exactly 0 and 1, hide faults."""
+    large = tensor("large", np.array(3000, np.float32))
+    given = Model(from_proto(model(nodes, [value("x", ["N", 6])], ["y"], [large])))
+    found = given.example
+    assert found is not None
+    assert found.dims["N"] > 1
+    y = found.outputs["y"]
+    assert np.isfinite(y).any()
+    assert not np.isin(y, (0, 1)).all()
+    assert (found.inputs["x"] > 0).all() == (what == "positive")
+
+
 def _unlucky() -> Model:
     """No random index is 1000."""
     nodes = [node("Sub", ["i", "offset"], ["at"]), node("Gather", ["x", "at"], ["y"])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from small_models import SMALL, attention, parsed, weight
 from test_stages import assert_close
 from test_zoo import EACH_NETWORK, Entry
 
-from sofie_root.errors import ValidationError
+from sofie_root.cli import main
+from sofie_root.errors import BudgetError, SelfTestWarning, ValidationError
 from sofie_root.ir import Graph
 from sofie_root.model import Model, load
 from sofie_root.passes import pipeline
 from sofie_root.passes.rewrite import PassResult
-from sofie_root.program.choice import Choice
+from sofie_root.program.choice import Choice, default_choice
 from sofie_root.program.nest import For, Nest
 from sofie_root.program.program import Loop, Program
 from sofie_root.schedule import schedule as scheduling
@@ -239,3 +241,71 @@ def test_rounding_is_no_fault() -> None:
         shaken = {n: a * (1 + 1e-7) for n, a in right.outputs.items()}
     assert right.differing({n: a.astype(np.float32) for n, a in shaken.items()}) is None
     assert right.differing({n: a * np.float32(1.01) for n, a in right.outputs.items()}) == "a3"
+
+
+# -- before a header is written ----------------------------------------------------------------------------
+
+
+def spoiled(model: Model, exact: bool = False) -> Model:
+    """The model with a schedule whose first two steps are swapped."""
+    choice = default_choice(exact)
+    right = model.scheduled(choice)
+    model._schedules[choice] = replace(
+        right, steps=[right.steps[1], right.steps[0], *right.steps[2:]]
+    )
+    return model
+
+
+def test_a_wrong_header_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="step 1 of"):
+        spoiled(softmaxes()).generate(tmp_path / "m.hxx")
+    with pytest.raises(ValidationError, match="step 1 of"):
+        spoiled(softmaxes(), True).generate(tmp_path / "m.hxx", exact=True)
+    assert not list(tmp_path.iterdir())
+    assert spoiled(softmaxes()).generate(tmp_path / "m.hxx", verify=False).exists()
+
+
+def unlucky() -> Model:
+    """No random index is 1000."""
+    nodes = [node("Sub", ["i", "offset"], ["at"]), node("Gather", ["x", "at"], ["y"])]
+    inputs = [value("x", [4]), value("i", ["N"], np.int64)]
+    return parsed(onnx_model(nodes, inputs, ["y"], [tensor("offset", np.array(1000))]), "unlucky")
+
+
+def test_a_model_without_an_example_is_written_and_says_so(tmp_path: Path) -> None:
+    with pytest.warns(SelfTestWarning, match=r"'unlucky' is written without validation.*index"):
+        assert unlucky().generate(tmp_path / "m.hxx").exists()
+
+
+def test_a_run_that_costs_too_much_is_no_reason_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise BudgetError("memory", 10, 5)
+
+    monkeypatch.setattr("sofie_root.model.validate", fail)
+    with pytest.warns(SelfTestWarning, match="budget of memory"):
+        assert softmaxes().generate(tmp_path / "m.hxx").exists()
+
+
+def test_convert_compares_and_compiles_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a compiler that works it says so, and how to do without; nothing is written."""
+    source, header = softmaxes().save(tmp_path / "m.root"), tmp_path / "m.hxx"
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("SOFIE_ROOT_CACHE", str(tmp_path / "cache"))
+    assert main(["convert", str(source), "-o", str(header)]) == 1
+    message = capsys.readouterr().err
+    assert "false cannot" in message
+    assert "--no-verify" in message
+    assert not header.exists()
+    assert main(["convert", str(source), "-o", str(header), "--no-verify"]) == 0
+    assert header.exists()
+    header.unlink()
+    monkeypatch.setenv("CXX", "no such program")
+    monkeypatch.setattr("sofie_root.model.load", lambda *_, **__: spoiled(load(source)))
+    assert main(["convert", str(source), "-o", str(header)]) == 1
+    assert "ValidationError" not in (message := capsys.readouterr().err)
+    assert "step 1 of" in message
+    assert not header.exists()

@@ -31,9 +31,13 @@ def innermost_axis(x: Tensor) -> int:
     def innermost(buffer: str) -> int:
         return found.get(buffer, len(buffers[buffer].shape) - 1)
 
-    for loop in x.program.statements:
-        if not isinstance(loop, Loop) or loop.reduction is not None:
-            continue
+    needed = {x.buffer}
+    chain: list[Loop] = []
+    for s in reversed(x.program.statements):
+        if isinstance(s, Loop) and s.reduction is None and s.output in needed:
+            needed |= {load.buffer for load in ex.loads(s.body)}
+            chain.append(s)
+    for loop in reversed(chain):
         axes = {single_atom(d): axis for axis, d in enumerate(loop.index)}
         for load in ex.loads(loop.body):
             if not load.index or buffers[load.buffer].numel != buffers[loop.output].numel:
