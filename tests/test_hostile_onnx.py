@@ -14,10 +14,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx_models import model, node, random, tensor, value
 
 from sofie_root.budget import NODE, Budget, stage
+from sofie_root.build.dims import fix_dims
 from sofie_root.errors import BudgetError, InputError, ModelError, SofieError, UnsupportedError
 from sofie_root.frontends.onnx import from_proto, parse
 from sofie_root.ir import OPERATORS, verify
-from sofie_root.model import Model
+from sofie_root.model import Model, load
 from sofie_root.passes import optimise
 from sofie_root.program.interpret import evaluate
 
@@ -575,11 +576,16 @@ def test_names_that_are_not_text(tmp_path: Path) -> None:
         parse(path)
 
 
-def test_dims_that_are_called_like_sizes_of_results() -> None:
-    for name in ("y:0:1", "y:12:0", "l:state:0"):
-        proto = model([node("NonZero", ["x"], ["y"])], [value("x", (name,))], ["y"])
-        with pytest.raises(UnsupportedError, match="only the run tells"):
-            from_proto(proto)
+@pytest.mark.parametrize("name", ["y:0:1", "y:12:0", "l:state:0"])
+def test_dims_that_are_called_like_sizes_of_results(name: str, tmp_path: Path) -> None:
+    """A caller's dim is none of the sizes that only the run tells, whatever it is called."""
+    proto = model([node("NonZero", ["x"], ["y"])], [value("x", (name,))], ["y"])
+    Model(from_proto(proto)).save(tmp_path / "m.root")
+    loaded = load(tmp_path / "m.root")
+    x = np.array([0, 2, 0, 3, 4], np.float32)
+    assert evaluate(loaded.graph, {"x": x})["y"].tolist() == [[1, 3, 4]]
+    assert loaded.symbols == (name,)
+    assert fix_dims(loaded.graph, {name: 5}).types["x"].shape == (5,)
 
 
 def test_names_that_are_code_stay_names() -> None:

@@ -23,7 +23,16 @@ from stored_graphs import assert_same, everything, graph_of, sample_constants
 
 from sofie_root.errors import ModelError, SofieError, StorageError, UnsupportedError
 from sofie_root.ir import OPERATORS, DType, Node, TensorType, symbol
-from sofie_root.ir.dim import Dim, ceildiv, floordiv, maximum, minimum
+from sofie_root.ir.dim import (
+    Dim,
+    RuntimeSize,
+    StateSize,
+    as_poly,
+    ceildiv,
+    floordiv,
+    maximum,
+    minimum,
+)
 from sofie_root.storage import root_file, weights
 from sofie_root.storage.atomic import replacing
 from sofie_root.storage.description import decode_dim, encode_dim
@@ -69,8 +78,11 @@ def test_attributes_survive_exactly(tmp_path: Path, changes: dict[str, Any]) -> 
     assert_same(back, graph)
 
 
+NAMES = ["N", "n_pf", "M", "y:0:1", "l:state:0", "a:b", ":0:0"]
+RUNTIME = [RuntimeSize("y", 0, 1), RuntimeSize("l:state", 0, 1), StateSize("l:state:0", 12)]
+
 sizes = st.recursive(
-    st.integers(-9, 9) | st.sampled_from(["N", "n_pf", "M"]).map(symbol),
+    st.integers(-9, 9) | st.sampled_from([*map(symbol, NAMES), *map(as_poly, RUNTIME)]),
     lambda d: st.one_of(
         st.tuples(d, d).map(lambda t: t[0] + t[1]),
         st.tuples(d, d).map(lambda t: t[0] * t[1]),
@@ -87,6 +99,14 @@ sizes = st.recursive(
 @given(sizes)
 def test_dims_survive_json(dim: Dim) -> None:
     assert decode_dim(json.loads(json.dumps(encode_dim(dim)))) == dim
+
+
+def test_names_of_sizes_in_files_of_format_version_1() -> None:
+    assert decode_dim([[1, "y:0:1"]]) == as_poly(RuntimeSize("y", 0, 1))
+    assert (
+        decode_dim([[2, "loop:0:state:1", "N"]])
+        == as_poly(StateSize("loop:0", 1)) * symbol("N") * 2
+    )
 
 
 def test_large_constant_is_split_into_baskets(tmp_path: Path) -> None:

@@ -32,7 +32,6 @@ from sofie_root.ir import (
 )
 from sofie_root.ir.dim import size_symbols, substitute
 from sofie_root.ir.graph import MALFORMED
-from sofie_root.ir.op import is_runtime_symbol
 
 from .fold import small_results
 from .names import Names
@@ -442,8 +441,6 @@ class GraphBuilder:
             name = unnamed
             while name in self.dim_names:
                 name += "_"
-        if is_runtime_symbol(name):
-            raise Refuse(f"a dim called {name!r} names a size that only the run tells; rename it")
         self.dim_names.add(name)
         self._symbols[name] = None
         return int(self._dims[name]) if name in self._dims else symbol(name)

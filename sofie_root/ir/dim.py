@@ -43,14 +43,15 @@ class Atom:
         self.key: tuple[Any, ...] = (type(self).__name__, *key)
         self.size: int = 1 + sum(d.size for d in key if isinstance(d, Poly))
         self._hash = hash(self.key)
-        self._order: tuple[int, str] | None = None
+        self._order: tuple[int, str, str] | None = None
 
     @property
-    def order(self) -> tuple[int, str]:
-        """Where this atom stands in the canonical form: symbols first, then by text."""
+    def order(self) -> tuple[int, str, str]:
+        """Where this atom stands in the canonical form: symbols first, then by text and kind."""
         if self._order is None:
-            rank = {"Symbol": 0, "FloorDiv": 1, "Min": 2, "Max": 2}.get(self.key[0], 3)
-            self._order = rank, str(self)
+            rank = {FloorDiv: 1, Min: 2, Max: 2}.get(type(self), 3)
+            rank = 0 if isinstance(self, Symbol) else rank
+            self._order = rank, str(self), self.key[0]
         return self._order
 
     def __hash__(self) -> int:
@@ -100,6 +101,55 @@ class Symbol(Atom):
 
     def __str__(self) -> str:
         return self.name
+
+
+class RuntimeSize(Symbol):
+    """The size of an axis of an output of a node, where only the run tells it.
+
+    Attributes:
+        node: name of an output of the node, which is the name of no other node's.
+        output: which output.
+        axis: which axis.
+    """
+
+    __slots__ = ("axis", "node", "output")
+
+    def __init__(self, node: str, output: int, axis: int) -> None:
+        Atom.__init__(self, node, output, axis)
+        self.name, self.extent = f"{node}:{output}:{axis}", None
+        self.node, self.output, self.axis = node, output, axis
+
+
+class ComputedSize(Symbol):
+    """A size that a node computes for itself when the model runs, such as where a slice begins.
+
+    Attributes:
+        node: name of an output of the node.
+        what: which of its sizes, in words.
+    """
+
+    __slots__ = ("node", "what")
+
+    def __init__(self, node: str, what: str) -> None:
+        Atom.__init__(self, node, what)
+        self.name, self.extent = f"{node}:{what}", None
+        self.node, self.what = node, what
+
+
+class StateSize(Symbol):
+    """The size of an axis of a loop's state that changes from one iteration to the next.
+
+    Attributes:
+        state: name of the state, which is that of no other.
+        axis: which axis.
+    """
+
+    __slots__ = ("axis", "state")
+
+    def __init__(self, state: str, axis: int) -> None:
+        Atom.__init__(self, state, axis)
+        self.name, self.extent = f"{state}:state:{axis}", None
+        self.state, self.axis = state, axis
 
 
 class FloorDiv(Atom):

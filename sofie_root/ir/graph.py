@@ -14,7 +14,7 @@ from sofie_root.errors import BudgetError, ModelError, Refusal, ShapeError, Unsu
 from .attributes import check_attributes
 from .dim import Atom, Dim, Symbol, at_least, size_symbols, substitute
 from .dtype import DType
-from .op import Op, Refuse, inferring, is_runtime_symbol
+from .op import Op, Refuse, inferring
 from .types import MAX_KNOWN_VALUES, TensorType
 
 Array = npt.NDArray[Any]
@@ -245,11 +245,9 @@ def verify(graph: Graph) -> None:
             if not at_least(d, 0):
                 raise ModelError(f"is an input with the impossible size {d}", tensor=name)
         for symbol in size_symbols(graph.types[name].shape):
-            if is_runtime_symbol(symbol.name):
+            if type(symbol) is not Symbol:
                 raise ModelError(
-                    f"has a dim called {symbol.name!r}, which names a size that only the run tells; "
-                    "give it another name",
-                    tensor=name,
+                    f"is an input with the size {symbol}, which only the run tells", tensor=name
                 )
     for node in graph.nodes:
         outs, _ = infer_node(node, graph.types)

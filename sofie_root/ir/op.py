@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from sofie_root.errors import ShapeError
 
-from .dim import Dim, Poly, broadcast, minimum, symbol
+from .dim import Dim, Poly, RuntimeSize, as_poly, broadcast, minimum
 from .types import TensorType
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ def require_at_most(small: Dim, large: Dim, why: str) -> None:
 def runtime_size(output: int, axis: int = 0) -> Poly:
     """In ``infer`` and ``lower``: the symbol for a size that this node only knows at run time.
 
-    The symbol is named after the output tensor, so it is the same one whenever the node asks for it.
+    It is the same one whenever the node asks for it.
     ``lower`` binds it with ``Builder.bind``.
     """
     state = _current.get()
@@ -163,12 +162,7 @@ def runtime_size(output: int, axis: int = 0) -> Poly:
     name = names[output] if output < len(names) else None
     if name is None:  # nobody reads that output; any other name of the node is as unique
         name = next((n for n in names if n is not None), "output")
-    return symbol(f"{name}:{output}:{axis}")
-
-
-def is_runtime_symbol(name: str) -> bool:
-    """Whether a symbol of this name is the size of a result, or of a state, that only the run tells."""
-    return ":state:" in name or re.search(r":\d+:\d+\Z", name) is not None
+    return as_poly(RuntimeSize(name, output, axis))
 
 
 def output_count() -> int:

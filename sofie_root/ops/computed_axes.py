@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sofie_root.ir import Dim, DType, Shape, TensorType
-from sofie_root.ir.dim import floordiv, maximum, product, symbol
+from sofie_root.ir.dim import ComputedSize, as_poly, floordiv, maximum, product
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr
@@ -31,7 +31,7 @@ def bound(b: Builder, name: str, value: Expr) -> Dim:
         value: an expression without indices.
     """
     owner = next(n for n in b.names if n is not None)
-    size = symbol(f"{owner}:{name}")
+    size = as_poly(ComputedSize(owner, name))
     b.bind(size, value)
     return size
 

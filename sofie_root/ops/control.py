@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sofie_root.errors import ShapeError
 from sofie_root.ir import Dim, DType, Graph, Op, Refuse, TensorType, infer_types, operator
-from sofie_root.ir.dim import Symbol, single_atom, size_symbols
+from sofie_root.ir.dim import StateSize, Symbol, single_atom, size_symbols
 from sofie_root.ir.graph import constant_type
 from sofie_root.ir.op import runtime_size
 from sofie_root.program.builder import Builder, Tensor
@@ -21,15 +21,9 @@ from sofie_root.program.program import Branch, Repeat
 from .checks import as_axis
 
 
-def state_symbol(name: str, axis: int) -> str:
-    """Name of the symbol for a size of a loop's state that changes between iterations."""
-    return f"{name}:state:{axis}"
-
-
-def is_state_symbol(d: Dim) -> bool:
+def is_state_size(d: Dim) -> bool:
     """Whether this is the size of a state that changes between iterations."""
-    atom = single_atom(d)
-    return isinstance(atom, Symbol) and ":state:" in atom.name
+    return isinstance(single_atom(d), StateSize)
 
 
 def retyped(body: Graph, types: Sequence[TensorType]) -> Graph:
@@ -46,7 +40,7 @@ def _state_type(formal: TensorType, actual: TensorType, what: str) -> TensorType
     if formal.dtype is not actual.dtype or formal.rank != actual.rank:
         raise ShapeError(f"{what} is {actual}, the body takes {formal}")
     shape = tuple(
-        f if is_state_symbol(f) else a for f, a in zip(formal.shape, actual.shape, strict=True)
+        f if is_state_size(f) else a for f, a in zip(formal.shape, actual.shape, strict=True)
     )
     return TensorType(actual.dtype, shape)
 
@@ -189,7 +183,7 @@ def _check_state(formal: TensorType, result: TensorType, k: int) -> None:
     if formal.dtype is not result.dtype or formal.rank != result.rank:
         raise ShapeError(f"state {k} is {formal} before an iteration and {result} after it")
     for axis, (before, after) in enumerate(zip(formal.shape, result.shape, strict=True)):
-        if before != after and not is_state_symbol(before):
+        if before != after and not is_state_size(before):
             raise ShapeError(
                 f"axis {axis} of state {k} is {before} before an iteration, {after} after"
             )

@@ -11,7 +11,7 @@ import numpy as np
 
 from sofie_root.errors import SofieError
 from sofie_root.ir import DType, Graph, Op, TensorType
-from sofie_root.ir.dim import size_symbols
+from sofie_root.ir.dim import RuntimeSize, size_symbols
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.operations.custom import MAX_RANK, Custom
 
@@ -112,9 +112,8 @@ class CppOp(Op):
         for type_ in (*inputs, *outputs):
             if type_.rank > MAX_RANK:
                 problem = f"a C++ function takes tensors of up to {MAX_RANK} axes, not {type_}"
-        own = tuple(f"{name}:" for name in b.names if name is not None)
         found = size_symbols(d for t in outputs for d in t.shape)
-        if any(s.name.startswith(own) for s in found):
+        if any(isinstance(s, RuntimeSize) and s.node in b.names for s in found):
             problem = (
                 "a C++ function cannot give outputs whose size only the run tells; "
                 "write this operator with lower()"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sofie_root.ir.dim import (
     Dim,
+    RuntimeSize,
     Symbol,
     as_poly,
     at_least,
@@ -358,9 +359,9 @@ class Builder:
         for k, type_ in enumerate(types):
             for axis, d in enumerate(type_.shape):
                 atom = single_atom(d)
-                if not isinstance(atom, Symbol) or atom in bound:
+                if not isinstance(atom, RuntimeSize) or atom in bound:
                     continue
-                if any(n is not None and atom.name.startswith(f"{n}:{k}:") for n in self.names):
+                if atom.output == k and atom.node in self.names:
                     bound.add(atom)
                     self.bind(d, ResultSize(DType.INT64, name, k, axis))
         made = []

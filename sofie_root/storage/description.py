@@ -1,8 +1,10 @@
 """A graph as JSON and back: nodes, types and symbolic dims, all but the arrays of its constants.
 
 A dim is an int or a sum of products, each a list of its coefficient and its factors: ``4*N*M + 2``
-is ``[[4, "N", "M"], [2]]``. A factor is the name of a symbol or ``["//", a, b]``, ``["min", ...]``,
-``["max", ...]`` of dims. Decoding rebuilds it by arithmetic; nothing is evaluated or parsed.
+is ``[[4, "N", "M"], [2]]``. A factor is a symbol or ``["//", a, b]``, ``["min", ...]``, ``["max", ...]``
+of dims. Decoding rebuilds it by arithmetic; nothing is evaluated. A symbol is its name, a size that only the
+run tells is ``"node:output:axis"``, that of a loop's state ``"state:state:axis"``; a symbol whose name reads
+like one of these two is ``["symbol", name]``.
 
 An attribute is JSON's own where JSON has it (a list is a tuple); a float that JSON cannot write is
 ``{"float": "nan"}``, and a NumPy scalar ``{"dtype": "float", "bytes": "0000803f"}``.
@@ -27,7 +29,10 @@ from sofie_root.ir.dim import (
     FloorDiv,
     Max,
     Min,
+    RuntimeSize,
+    StateSize,
     Symbol,
+    as_poly,
     broadcast,
     floordiv,
     maximum,
@@ -183,8 +188,11 @@ def encode_dim(dim: Dim) -> Any:
 
 def _encode_atom(atom: Any) -> Any:
     match atom:
-        case Symbol() if not atom.is_index:
+        case RuntimeSize() | StateSize():
             return atom.name
+        case Symbol() if type(atom) is Symbol and not atom.is_index:
+            plain = type(_decode_symbol(atom.name)) is Symbol
+            return atom.name if plain else ["symbol", atom.name]
         case FloorDiv():
             return ["//", encode_dim(atom.a), encode_dim(atom.b)]
         case Min() | Max() | Broadcast():
@@ -213,14 +221,29 @@ def decode_dim(data: Any) -> Dim:
 
 def _decode_factor(data: Any) -> Dim:
     if isinstance(data, str):
-        return symbol(_name(data, "dim"))
+        return as_poly(_decode_symbol(_name(data, "dim")))
     operation, *operands = _list(data, "dim") or [None]
+    if operation == "symbol" and len(operands) == 1:
+        return symbol(_name(operands[0], "dim"))
     function = _CALLS.get(operation) if isinstance(operation, str) else None
     if function is None or not operands:
         raise _wrong("dim", "a product, //, min, max or broadcast", data)
     if operation in ("//", "broadcast") and len(operands) != 2:
         raise _wrong("dim", "an operation on two dims", data)
     return function(*map(decode_dim, operands))
+
+
+_RUNTIME_SIZE = re.compile(r"(.*):(0|[1-9][0-9]{0,8}):(0|[1-9][0-9]{0,8})", re.DOTALL)
+_STATE_SIZE = re.compile(r"(.*):state:(0|[1-9][0-9]{0,8})", re.DOTALL)
+
+
+def _decode_symbol(text: str) -> Symbol:
+    """The symbol that a text stands for."""
+    if match := _STATE_SIZE.fullmatch(text):
+        return StateSize(match[1], int(match[2]))
+    if match := _RUNTIME_SIZE.fullmatch(text):
+        return RuntimeSize(match[1], int(match[2]), int(match[3]))
+    return Symbol(text)
 
 
 def _encode_type(type_: TensorType) -> list[Any]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from onnx import GraphProto
 
 from sofie_root.errors import ModelError
-from sofie_root.ir import DType, Graph, Node, Refuse, TensorType, symbol
-from sofie_root.ops.control import If, Loop, Scan, is_state_symbol, state_symbol
+from sofie_root.ir import DType, Graph, Node, Refuse, TensorType
+from sofie_root.ir.dim import StateSize, as_poly
+from sofie_root.ops.control import If, Loop, Scan, is_state_size
 
 from .node import RawNode
 
@@ -184,7 +185,7 @@ def _with_states(
                 )
             name = f"{raw.name}:{k}"
             shape = tuple(
-                b if b == a or is_state_symbol(b) else symbol(state_symbol(name, axis))
+                b if b == a or is_state_size(b) else as_poly(StateSize(name, axis))
                 for axis, (b, a) in enumerate(zip(before.shape, after.shape, strict=True))
             )
             general.append(TensorType(before.dtype, shape))

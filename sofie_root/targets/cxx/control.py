@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sofie_root.ir.dim import Symbol, product, single_atom
+from sofie_root.ir.dim import StateSize, Symbol, product, single_atom
 from sofie_root.program.operation import Operand
 from sofie_root.program.program import Branch, Buffer, Fetch, Repeat
 from sofie_root.schedule.schedule import Schedule
@@ -138,7 +138,7 @@ class Control:
         for k, name in enumerate(program.inputs[first : first + step.states]):
             for axis, d in enumerate(program.buffers[name].shape):
                 atom = single_atom(d)
-                if isinstance(atom, Symbol) and ":state:" in atom.name:
+                if isinstance(atom, StateSize):
                     found[atom] = f"{self.result(k)}.dims[{axis}]"
         return found
 
