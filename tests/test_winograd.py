@@ -11,11 +11,15 @@ from kernel_names import kernel_name
 from operator_case import Case
 
 from sofie_root.frontends.onnx import from_proto
-from sofie_root.kernels import winograd
 from sofie_root.model import Model
 from sofie_root.program.choice import VARIABLE, default_choice
-from sofie_root.program.interpret import evaluate
+from sofie_root.program.interpret import interpret
+from sofie_root.program.lower import lower
 from sofie_root.program.operation import Operation
+from sofie_root.schedule.inline import Decisions
+from sofie_root.targets.cpu.choose import choose_forms
+from sofie_root.targets.cpu.kernels import winograd
+from sofie_root.targets.cpu.target import CPU
 
 KERNELS = ((3,), (5,), (3, 3), (5, 5), (1, 3), (3, 5))
 
@@ -102,8 +106,9 @@ def _model(
         forced.setattr(winograd, "tiles", lambda _: [tile])
         forced.setattr(winograd, "_stores_transformed", lambda *_: transformed)
         kernels = [s for s in model.schedule.steps if isinstance(s, Operation)]
-    assert [kernel_name(k) for k in kernels] == ["winograd"]
-    assert kernels[0].trait("tile") == tile
+    (kernel,) = kernels
+    assert isinstance(kernel, winograd.Winograd)
+    assert kernel.tile == tile
     return model
 
 
@@ -114,7 +119,11 @@ def test_reference(
 ) -> None:
     always.setattr(winograd, "tiles", lambda _: [tile])
     always.setattr(winograd, "_stores_transformed", lambda *_: transformed)
-    case.check(list(evaluate(from_proto(case.model()), case.feeds).values()), "interpreted")
+    program = lower(from_proto(case.model()), default_choice(), CPU)
+    choose_forms(program, Decisions())
+    (kernel,) = [s for s in program.statements if isinstance(s, Operation)]
+    assert isinstance(kernel, winograd.Winograd)
+    case.check(list(interpret(program, case.feeds).values()), "interpreted")
 
 
 def test_generated_code(tmp_path: Path, always: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from sofie_root.errors import ShapeError
 from sofie_root.ir import (
     Dim,
@@ -19,16 +17,11 @@ from sofie_root.ir import (
     require_at_most,
     require_equal,
 )
-from sofie_root.kernels import conv as kernels
-from sofie_root.kernels import integer_conv as integer_kernels
-from sofie_root.kernels.conv_channels_last import as_matrix, conv_channels_last, conv_depthwise
-from sofie_root.kernels.winograd import winograd
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.storage import channels_first, channels_last
+from sofie_root.program.operations import conv as operations
 
 from .checks import FLOATS, require_dtype, require_one_dtype
-from .conv_forms import Form, choose
-from .gemm import one_zero_point, without_zero_point
+from .gemm import without_zero_point, zero_points
 from .window import Window, one_per_axis, split_padding, window
 
 
@@ -56,55 +49,44 @@ class Convolution(Op):
         return (x[0], w[0], *slid.out(x[2:]))
 
     def convolved(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
-        """The kernel's result for operands in a dtype that is computed in."""
+        """The convolution of operands in a dtype that is computed in."""
         x, slid = self.window(x.shape, w.shape).framed(b, x, 0)
         out = b.outputs[0].shape[2:]
-        form: Form | tuple[int, ...] = Form.CHANNELS_FIRST
-        if w.constant is not None and x.dtype is DType.FLOAT:
-            form = choose(b, x, w, self.group, slid, out)
-        if w.constant is None or form is Form.CHANNELS_FIRST:
-            return kernels.conv(b, x, w, self.group, slid.traits(), out)
-        weights = w.constant.astype(np.float32)
-        last = channels_last(b, x)
-        if form is Form.MATRIX:
-            y = b.linear(last, as_matrix(weights), w.buffer)
-        elif form is Form.DEPTHWISE:
-            y = conv_depthwise(b, last, weights, slid.traits(), out, w.buffer)
-        elif isinstance(form, tuple):
-            y = winograd(b, last, weights, slid.traits(), out, form, w.buffer)
-        else:
-            y = conv_channels_last(b, last, weights, slid.traits(), out, w.buffer)
-        return channels_first(b, y)
+        (y,) = b.operation(
+            operations.Conv,
+            (TensorType(x.dtype, (x.shape[0], w.shape[0], *out)),),
+            x=x,
+            w=_weights(b, w, x.dtype),
+            groups=self.group,
+            out=out,
+            **slid.fields(),
+        )
+        return y
 
     def convolved_bytes(
         self, b: Builder, x: Tensor, x_zero: Tensor | None, w: Tensor, w_zero: Tensor | None
     ) -> Tensor:
         """``x - x_zero`` convolved with ``w - w_zero`` in INT32.
 
-        A convolution of bytes where the weights are constant and the input has one zero point; else
-        both sides are widened, for a plain convolution.
+        A frame of padding is made of zeros and not of zero points, so that a convolution with one widens
+        its operands first.
         """
-        known = w.constant is not None and (w_zero is None or w_zero.constant is not None)
-        one = x_zero is None or x_zero.type.numel == 1
-        framed = bool(self.window(x.shape, w.shape).frame)  # with zero points, not with zeros
-        if not (known and one and not framed and b.program.choice.specialised(pays=True)):
+        slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
+        if slid.frame:
             wide = without_zero_point(b, x, x_zero, 1 - x.rank)
             return self.convolved(b, wide, without_zero_point(b, w, w_zero, -w.rank))
-        assert w.constant is not None
-        zeros = np.zeros(1, w.dtype.numpy) if w_zero is None else w_zero.constant
-        assert zeros is not None
-        slid, out = self.window(x.shape, w.shape), b.outputs[0].shape[2:]
-        return integer_kernels.conv(
-            b,
-            x,
-            one_zero_point(b, x_zero),
-            w.constant,
-            zeros,
-            w.buffer,
-            self.group,
-            slid.traits(),
-            out,
+        (y,) = b.operation(
+            operations.IntegerConv,
+            (TensorType(DType.INT32, (x.shape[0], w.shape[0], *out)),),
+            x=x,
+            x_zero=zero_points(b, x_zero),
+            w=w,
+            w_zero=zero_points(b, w_zero),
+            groups=self.group,
+            out=out,
+            **slid.fields(),
         )
+        return y
 
 
 @operator("Conv", since=11)
@@ -121,7 +103,7 @@ class Conv(Convolution):
         return TensorType(x.dtype, shape)
 
     def lower(self, b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The kernel, then a loop for the bias, which fuses into its epilogue."""
+        """The convolution, then a loop for the bias, which a target can fuse into it."""
         return _add_bias(b, self.convolved(b, b.cast(x, x.dtype.compute), w), bias, x.dtype)
 
 
@@ -222,10 +204,18 @@ class ConvTranspose(Op):
         return Window(slid.kernel, slid.stride, slid.dilation, begin, end), out
 
     def lower(self, b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The kernel, then a loop for the bias, which fuses into its epilogue."""
+        """The convolution, then a loop for the bias, which a target can fuse into it."""
         slid, out = self._window(x.shape, w.shape)
         wide = b.cast(x, x.dtype.compute)
-        y = kernels.conv_transpose(b, wide, w, self.group, slid.traits(), out)
+        (y,) = b.operation(
+            operations.ConvTranspose,
+            (TensorType(wide.dtype, (x.shape[0], w.shape[1] * self.group, *out)),),
+            x=wide,
+            w=_weights(b, w, wide.dtype),
+            groups=self.group,
+            out=out,
+            **slid.fields(),
+        )
         return _add_bias(b, y, bias, x.dtype)
 
 
@@ -257,6 +247,13 @@ def _check_bias(bias: TensorType | None, outputs: Dim) -> None:
         if bias.rank != 1:
             raise ShapeError(f"bias must be a vector, not {bias}")
         require_equal(bias.shape[0], outputs, "bias needs one value per output channel")
+
+
+def _weights(b: Builder, w: Tensor, dtype: DType) -> Tensor:
+    """The weights in another dtype; constants stay constants."""
+    if w.constant is None or w.dtype is dtype:
+        return b.cast(w, dtype)
+    return b.constant(w.constant.astype(dtype.numpy), w.buffer)
 
 
 def _add_bias(b: Builder, y: Tensor, bias: Tensor | None, dtype: DType) -> Tensor:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sofie_root.errors import ShapeError
 from sofie_root.ir import DType, Op, Refuse, Shape, TensorType, operator, require_equal
 from sofie_root.ir.dim import product
-from sofie_root.kernels import integer_gemm as integer_kernels
 from sofie_root.program.builder import Builder, Tensor, broadcast_index
 from sofie_root.program.expr import Expr, cast, constant
+from sofie_root.program.operations import integer
 from sofie_root.program.operations import matmul as operations
 
 from .broadcast import broadcast_shapes, require_broadcastable
@@ -135,44 +135,51 @@ def integer_matmul(
 ) -> Tensor:
     """``numpy.matmul(x - x_zero, y - y_zero)`` of 8-bit operands in INT32.
 
-    A packed product of bytes where the right side is a constant matrix; else both sides are widened
-    with their zero points subtracted, for a plain product.
+    A product of bytes where the right side is one matrix, with at most one zero point for each of its
+    columns and for each row of the left side; else both sides are widened with their zero points
+    subtracted, for a plain product.
     """
-    weights = _byte_weights(y, y_zero)
-    zeros = _row_zeros(b, x, x_zero)
-    if weights is None or zeros is None or not b.program.choice.specialised(pays=True):
+    columns, zeros = _column_zeros(b, y, y_zero), _row_zeros(b, x, x_zero)
+    if columns is None or zeros is None or any(d != 1 for d in y.shape[:-2]):
         return matmul(b, without_zero_point(b, x, x_zero, -2), without_zero_point(b, y, y_zero, -1))
     shape = matmul_shape(x.shape, y.shape)
-    x = x if x.rank > 1 else b.reshape(x, (1, *x.shape))
-    return b.reshape(integer_kernels.gemm(b, x, zeros, *weights, y.buffer), shape)
+    x, y = x if x.rank > 1 else b.reshape(x, (1, *x.shape)), _matrix(b, y)
+    out = TensorType(DType.INT32, (*x.shape[:-1], y.shape[-1]))
+    (z,) = b.operation(integer.IntegerMatMul, (out,), x=x, x_zero=zeros, w=y, w_zero=columns)
+    return b.reshape(z, shape)
 
 
-def _byte_weights(y: Tensor, zero: Tensor | None) -> tuple[Array, Array] | None:
-    """A constant matrix and the zero point of each of its columns; None where it is not that."""
-    if y.constant is None or any(d != 1 for d in y.shape[:-2]):
-        return None
-    weights = y.constant.reshape(y.constant.shape[-2:] if y.rank > 1 else (-1, 1))
-    if zero is None:
-        return weights, np.zeros(1, weights.dtype)
-    zeros = zero.constant
-    if zeros is None or (zeros.size > 1 and zeros.shape[-1] != zeros.size):
-        return None
-    return weights, zeros.reshape(-1)
+def _matrix(b: Builder, y: Tensor) -> Tensor:
+    """A right side without its outer axes, a vector as one column; constants stay constants."""
+    shape = y.shape[-2:] if y.rank > 1 else (*y.shape, 1)
+    if y.constant is None or y.shape == shape:
+        return b.reshape(y, shape)
+    return b.constant(
+        y.constant.reshape(y.constant.shape[-2:] if y.rank > 1 else (-1, 1)), y.buffer
+    )
 
 
-def one_zero_point(b: Builder, zero: Tensor | None) -> Tensor:
-    """The only element of a zero point in INT32; 0 where there is none."""
+def zero_points(b: Builder, zero: Tensor | None) -> Tensor:
+    """All zero points in a row in INT32; a single 0 where there are none."""
     if zero is None:
         return b.constant(np.zeros(1, np.int32), "zero")
     if zero.constant is not None:
-        return b.constant(zero.constant.astype(np.int32).reshape(1), f"{zero.buffer}.int32")
-    return b.loop((1,), lambda _: cast(zero[(0,) * zero.rank], DType.INT32))
+        return b.constant(zero.constant.astype(np.int32).reshape(-1), f"{zero.buffer}.int32")
+    return b.reshape(b.cast(zero, DType.INT32), (zero.type.numel,))
+
+
+def _column_zeros(b: Builder, y: Tensor, zero: Tensor | None) -> Tensor | None:
+    """The zero point of all columns, or that of each column, in INT32; None where columns have several."""
+    columns = y.shape[-1] if y.rank > 1 else 1
+    if zero is None or zero.type.numel == 1:
+        return zero_points(b, zero)
+    return zero_points(b, zero) if columns == zero.shape[-1] == zero.type.numel else None
 
 
 def _row_zeros(b: Builder, x: Tensor, zero: Tensor | None) -> Tensor | None:
     """The zero point of all rows, or that of each row, in INT32; None where rows have several."""
     if zero is None or zero.type.numel == 1:
-        return one_zero_point(b, zero)
+        return zero_points(b, zero)
     if zero.rank > 1 and zero.shape[-1] != 1:
         return None
 

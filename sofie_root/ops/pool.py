@@ -23,11 +23,10 @@ from sofie_root.ir import (
     runtime_size,
 )
 from sofie_root.ir.dim import product
-from sofie_root.kernels import pool as kernels
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call, cast, compare, constant, guard, index
+from sofie_root.program.operations import pool as operations
 from sofie_root.program.program import ReduceKind
-from sofie_root.program.storage import channels_first, channels_last, innermost_axis
 
 from .checks import FLOATS, require_dtype
 from .scatter import scatter_elements
@@ -69,11 +68,6 @@ def _lowest(dtype: DType) -> float:
     return -math.inf if dtype.is_float else float(np.iinfo(dtype.numpy).min)
 
 
-def _channels_last(b: Builder, x: Tensor) -> bool:
-    """Whether to pool along vectors of channels: where they are neighbours in memory anyway."""
-    return b.program.choice.specialised(innermost_axis(x) == 1)
-
-
 @operator("MaxPool", since=12)
 @dataclass(frozen=True, slots=True)
 class MaxPool(Pool):
@@ -90,15 +84,18 @@ class MaxPool(Pool):
         return TensorType(x.dtype, shape), TensorType(DType.INT64, shape)
 
     def lower(self, b: Builder, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One kernel."""
+        """The maxima, and their positions where they are wanted."""
         x, slid = self.window(x.type).framed(b, x, _lowest(x.dtype))
-        traits, wide = slid.traits(), b.cast(x, x.dtype.compute)
-        out = b.outputs[0].shape[2:]
-        if wide.dtype is DType.FLOAT and not any(b.wanted[1:]) and _channels_last(b, x):
-            last = channels_last(b, wide)
-            y = channels_first(b, kernels.max_pool_channels_last(b, last, traits, out))
-            return b.cast(y, x.dtype), y  # nobody reads the indices
-        y, indices = kernels.max_pool(b, wide, traits, out, bool(self.storage_order))
+        wide, shape = b.cast(x, x.dtype.compute), b.outputs[0].shape
+        places = TensorType(DType.INT64, shape) if any(b.wanted[1:]) else None
+        y, indices = b.operation(
+            operations.MaxPool,
+            (TensorType(wide.dtype, shape), places),
+            x=wide,
+            storage_order=int(self.storage_order != 0),
+            out=shape[2:],
+            **slid.fields(),
+        )
         return b.cast(y, x.dtype), indices
 
 
@@ -115,11 +112,20 @@ class AveragePool(Pool):
         return TensorType(x.dtype, self.shape(x))
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
-        """One kernel; with a frame, a loop that leaves it out of the mean."""
+        """The means; with a frame, a loop that leaves it out of them."""
         out, include_pad = b.outputs[0].shape[2:], bool(self.count_include_pad)
         slid, extents = self.window(x.type), x.shape[2:]
         x, plain = slid.framed(b, x, 0)
-        y = self._average(b, x, plain, out, include_pad)
+        wide = b.cast(x, x.dtype.compute)
+        (y,) = b.operation(
+            operations.AveragePool,
+            (TensorType(wide.dtype, b.outputs[0].shape),),
+            x=wide,
+            count_include_pad=include_pad,
+            out=out,
+            **plain.fields(),
+        )
+        y = b.cast(y, x.dtype)
         if include_pad or not slid.frame:
             return y
         shares = [
@@ -145,17 +151,6 @@ class AveragePool(Pool):
         count = b.reduce("sum", (out,), (slid.kernel[k],), inside)
         return b.loop((out,), lambda i: constant(slid.kernel[k], DType.DOUBLE) / count[i])
 
-    def _average(
-        self, b: Builder, x: Tensor, slid: Window, out: Shape, include_pad: bool
-    ) -> Tensor:
-        traits, wide = slid.traits(), b.cast(x, x.dtype.compute)
-        if wide.dtype is DType.FLOAT and _channels_last(b, x):
-            last = channels_last(b, wide)
-            y = kernels.average_pool_channels_last(b, last, traits, out, include_pad)
-            return b.cast(channels_first(b, y), x.dtype)
-        y = kernels.average_pool(b, wide, traits, out, include_pad)
-        return b.cast(y, x.dtype)
-
 
 @operator("LpPool", since=18)
 @dataclass(frozen=True, slots=True)
@@ -172,10 +167,17 @@ class LpPool(Pool):
         return TensorType(x.dtype, self.shape(x))
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
-        """One kernel."""
+        """The norms."""
         x, slid = self.window(x.type).framed(b, x, 0)
-        traits, wide = slid.traits(), b.cast(x, x.dtype.compute)
-        y = kernels.lp_pool(b, wide, traits, b.outputs[0].shape[2:], self.p)
+        wide, shape = b.cast(x, x.dtype.compute), b.outputs[0].shape
+        (y,) = b.operation(
+            operations.LpPool,
+            (TensorType(wide.dtype, shape),),
+            x=wide,
+            p=self.p,
+            out=shape[2:],
+            **slid.fields(),
+        )
         return b.cast(y, x.dtype)
 
 

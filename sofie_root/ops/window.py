@@ -56,10 +56,10 @@ class Window:
         """Elements from the first to the last that a window touches."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
-    def traits(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """The members that every trait struct of a windowed kernel has."""
+    def fields(self) -> dict[str, tuple[int, ...]]:
+        """The fields of the window by name, as a ``Windowed`` operation has them."""
         names = ("kernel", "stride", "dilation", "pad_begin", "pad_end")
-        return tuple((name, getattr(self, name)) for name in names)
+        return {name: getattr(self, name) for name in names}
 
     def out(self, spatial: Shape, ceil_mode: bool = False) -> Shape:
         """Number of windows along each axis; demands that at least one fits."""

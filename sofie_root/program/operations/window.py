@@ -37,6 +37,12 @@ class Windowed(Operation):
     out: Shape
 
     @property
+    def window(self) -> dict[str, Spatial]:
+        """The fields of the window by name."""
+        names = ("kernel", "stride", "dilation", "pad_begin", "pad_end")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def pads(self) -> bool:
         """Whether there is padding."""
         return any(self.pad_begin) or any(self.pad_end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sofie_root.ir.dim import Dim, Symbol, as_poly
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Load
@@ -21,23 +23,49 @@ def choose_forms(program: Program, decisions: Decisions) -> None:
     statements, program.statements = program.statements, []
     builder = Builder(program)
     for statement in statements:
-        if isinstance(statement, Operation):
-            builder.origin, builder.names = (
-                statement.origin,
-                tuple(
-                    f"{o}.{type(statement).__name__}" for o in statement.outputs if o is not None
-                ),
-            )
-            chosen = choose(statement, builder)
-            if isinstance(chosen, Operation):
-                statement = chosen
-            elif chosen is not None:
-                for name, tensor in zip(statement.outputs, chosen, strict=True):
-                    if name is not None:
-                        assert tensor is not None, statement
-                        program.statements.append(_view(program, name, tensor, statement.origin))
+        if not isinstance(statement, Operation):
+            program.statements.append(statement)
+            continue
+        kind, wanted = type(statement).__name__, [o for o in statement.outputs if o is not None]
+        builder.origin, builder.names = statement.origin, tuple(f"{o}.{kind}" for o in wanted)
+        start = len(program.statements)
+        chosen = choose(statement, builder)
+        if chosen is None or isinstance(chosen, Operation):
+            program.statements.append(statement if chosen is None else chosen)
+            continue
+        for name, tensor in zip(statement.outputs, chosen, strict=True):
+            if name is None:
                 continue
-        program.statements.append(statement)
+            assert tensor is not None, statement
+            if not _rename(program, start, tensor, name):
+                program.statements.append(_view(program, name, tensor, statement.origin))
+
+
+def _rename(program: Program, start: int, tensor: Tensor, name: str) -> bool:
+    """Lets the statement that computes a tensor write another buffer instead.
+
+    Args:
+        program: changed in place.
+        start: where the statements begin among which it is.
+        tensor: what it computes.
+        name: the other buffer.
+
+    Returns:
+        False, and nothing is changed, where there is no such statement or where others read the tensor.
+    """
+    buffer, writer = program.buffers[name], program.writer(tensor.buffer)
+    if writer is None or program.statements.place(writer) < start or program.readers(tensor.buffer):
+        return False
+    if (tensor.dtype, tensor.shape) != (buffer.dtype, buffer.shape):
+        return False
+    if isinstance(writer, Operation):
+        outputs = tuple(name if o == tensor.buffer else o for o in writer.outputs)
+        program.replace(writer, replace(writer, outputs=outputs))
+        return True
+    if isinstance(writer, Loop):
+        program.replace(writer, replace(writer, output=name))
+        return True
+    return False
 
 
 def _view(program: Program, name: str, tensor: Tensor, origin: tuple[str, ...]) -> Loop:

@@ -26,27 +26,26 @@ networks", ACM TOMS 46 (2020).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product as combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from numpy.polynomial.polynomial import polyfromroots
 
 from sofie_root.budget import spend_product
 from sofie_root.ir.dim import Dim, ceildiv, floordiv, minimum, product
 from sofie_root.ir.dtype import DType
-from sofie_root.ir.types import Shape, TensorType
+from sofie_root.ir.types import TensorType
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.program import Extents, Fused, In, Kernel, KernelSpec, Out, Scratch
+from sofie_root.program.operation import Array, Epilogue, Operand, Resolve
+from sofie_root.program.operations.conv import padded
+from sofie_root.program.operations.window import Spatial, Windowed
+from sofie_root.targets.cxx.call import Call, CppKernel, Extents, Fused, In, Out, Scratch, Traits
 
-from .conv import padded
-
-Array = npt.NDArray[Any]
-Resolve = Callable[[Dim], int]
-Traits = tuple[tuple[str, Any], ...]
+from . import call
 
 BLOCK = 32
 """Output channels of a block of packed weights: ``sofie::kWinogradBlock``."""
@@ -70,6 +69,72 @@ LARGE = 1 << 21
 """Transformed weights that are not stored, as long as one block of tiles reads them."""
 STREAM = 12
 """Time to fetch one weight from behind the caches, in multiply-adds of a matrix product."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winograd(Windowed):
+    """``x[N, *spatial, C]`` convolved by Winograd's algorithm: ``[N, *out, O]``.
+
+    There are one or two spatial axes, and all strides and dilations are 1.
+
+    Attributes:
+        x: the input, FLOAT.
+        w: the weights, packed by :func:`pack`.
+        in_channels: C.
+        out_channels: O.
+        tile: outputs of a tile, one of :func:`tiles`.
+        block: tiles that are computed together.
+        transformed: whether the weights are stored transformed.
+        fused: done to each element of the result.
+    """
+
+    x: Operand
+    w: Operand
+    in_channels: int
+    out_channels: int
+    tile: Spatial
+    block: int
+    transformed: bool
+    fused: Epilogue | None = None
+
+    SLOT: ClassVar[str] = "fused"
+
+    @property
+    def count(self) -> Dim:
+        """Number of tiles."""
+        tiles = product(ceildiv(d, m) for d, m in zip(self.out, self.tile, strict=True))
+        return self.x.shape[0] * tiles
+
+    def evaluate(self, resolve: Resolve, **operands: Any) -> list[Array]:
+        """The algorithm with its transforms in doubles."""
+        x, packed, channels = operands["x"], operands["w"], self.in_channels
+        size, tile, first, last = self.kernel, self.tile, self.pad_begin, self.pad_end
+        axes = range(2)
+        if len(size) == 1:  # one row
+            x = x[:, None]
+            size, tile, first, last = (1, *size), (1, *tile), (0, *first), (0, *last)
+        out = [x.shape[1 + a] + first[a] + last[a] - size[a] + 1 for a in axes]
+        count = [-(-out[a] // tile[a]) for a in axes]
+        # Zeros behind the image so that the last tiles are whole.
+        ends = [count[a] * tile[a] + size[a] - 1 - x.shape[1 + a] - first[a] for a in axes]
+        x = padded(x, ((0, 0), *((first[a], ends[a]) for a in axes), (0, 0)))
+        n = tuple(size[a] + tile[a] - 1 for a in axes)
+        d = np.lib.stride_tricks.sliding_window_view(x, n, (1, 2))[:, :: tile[0], :: tile[1]]
+        d = d[:, : count[0], : count[1]].astype(np.float64)
+        (b0, _, a0), (b1, _, a1) = (transforms(tile[a], size[a]) for a in axes)
+        v = np.einsum("iu,jv,nstcuv->ijnstc", b0, b1, d, optimize=True)
+        tiles = v.shape[:-1]
+        if not self.transformed:
+            w = unpack(packed, self.out_channels, (channels, size[0] * size[1])).transpose(2, 0, 1)
+            packed = pack(w.reshape(*w.shape[:2], *size), tile)
+        u = unpack(packed, self.out_channels, (n[0] * n[1], channels)).astype(np.float64)
+        v = v.reshape(n[0] * n[1], -1, channels)
+        spend_product(v, u)
+        m = np.matmul(v, u).reshape(*tiles, self.out_channels)
+        y = np.einsum("pi,qj,ijnsto->nsptqo", a0, a1, m, optimize=True)
+        y = y.reshape(x.shape[0], count[0] * tile[0], count[1] * tile[1], self.out_channels)
+        y = np.ascontiguousarray(y[:, : out[0], : out[1]], dtype=packed.dtype)
+        return [y if len(self.kernel) == 2 else y[:, 0]]
 
 
 def tiles(kernel: Sequence[int]) -> list[tuple[int, ...]]:
@@ -110,63 +175,38 @@ def _stores_transformed(size: int, count: Dim, block: int) -> bool:
     return size <= LARGE or not isinstance(count, int) or count > block
 
 
-def winograd(
-    b: Builder,
-    x: Tensor,
-    w: Array,
-    window: Traits,
-    out: Shape,
-    tile: tuple[int, ...],
-    name: str = "weights",
-) -> Tensor:
+def winograd(b: Builder, x: Tensor, w: Tensor, window: Windowed, tile: Spatial) -> Tensor:
     """``x[N, *spatial, C]`` convolved with the constant ``w[O, C, *k]``: ``[N, *out, O]``.
 
     Args:
         b: the builder.
         x: FLOAT, channels last, with one or two spatial axes.
         w: the weights; transformed and packed here.
-        window: kernel, stride, dilation (both all 1), pad_begin and pad_end.
-        out: spatial sizes of the result.
+        window: how the windows lie; all strides and dilations are 1.
         tile: outputs of a tile, one of :func:`tiles`.
-        name: what the weights are called in the generated code.
     """
-    slid = dict(window)
-    kernel = slid["kernel"]
+    assert w.constant is not None, w
     assert x.dtype is DType.FLOAT, x.type
-    assert tile in tiles(kernel), (kernel, tile)
-    assert max(*slid["stride"], *slid["dilation"]) == 1, window
-    outputs, channels = w.shape[:2]
-    positions = _positions(kernel, tile)
+    assert tile in tiles(window.kernel), (window.kernel, tile)
+    assert max(*window.stride, *window.dilation) == 1, window
+    outputs, channels = w.constant.shape[:2]
+    positions = _positions(window.kernel, tile)
     block = _block(channels, positions)
-    count = x.shape[0] * product(ceildiv(d, m) for d, m in zip(out, tile, strict=True))
+    count = x.shape[0] * product(ceildiv(d, m) for d, m in zip(window.out, tile, strict=True))
     size = positions * channels * _padded(outputs)
     transformed = _stores_transformed(size, count, block)
-    traits: Traits = (
-        ("rank", len(kernel)),
-        ("C", channels),
-        ("O", outputs),
-        ("kernel", kernel),
-        ("tile", tile),
-        ("pad_begin", slid["pad_begin"]),
-        ("pad_end", slid["pad_end"]),
-        ("block", block),
-        ("transformed", transformed),
-    )
-    packed = b.constant(pack(w, tile, transformed), f"{name}.winograd")
-    (y,) = b.kernel(
-        _winograd(x.rank),
-        (
-            x.shape[0],
-            Extents(x.shape[1:-1]),
-            In(0),
-            In(1),
-            Out(0),
-            Scratch(_workspace(dict(traits), count), DType.FLOAT),
-            Fused(),
-        ),
-        (x, packed),
-        (TensorType(DType.FLOAT, (x.shape[0], *out, outputs)),),
-        traits,
+    (y,) = b.operation(
+        Winograd,
+        (TensorType(DType.FLOAT, (x.shape[0], *window.out, outputs)),),
+        x=x,
+        w=b.constant(pack(w.constant, tile, transformed), f"{w.buffer}.winograd"),
+        in_channels=channels,
+        out_channels=outputs,
+        tile=tile,
+        block=block,
+        transformed=transformed,
+        out=window.out,
+        **window.window,
     )
     return y
 
@@ -235,49 +275,43 @@ def _block(channels: int, positions: int) -> int:
     return min(max(rows // 14, 2), 4) * 14
 
 
-def _workspace(t: dict[str, Any], count: Dim) -> Dim:
+def _workspace(operation: Winograd) -> Dim:
     """``sofie::winograd_workspace``."""
-    positions, block = _positions(t["kernel"], t["tile"]), minimum(count, t["block"])
-    rows = block * (_padded(t["C"]) // ROW)
+    positions = _positions(operation.kernel, operation.tile)
+    block = minimum(operation.count, operation.block)
+    rows = block * (_padded(operation.in_channels) // ROW)
     planes: Dim = (floordiv(rows, 2) * 2 + 1) + (block * 2 + 1)
-    if not t["transformed"]:
+    if not operation.transformed:
         planes = planes + max(WEIGHTS // (positions * BLOCK * ROW), 1) * BLOCK + 1
     return planes * (ROW * positions)
 
 
-@lru_cache
-def _winograd(rank: int) -> KernelSpec:
-    groups = (tuple(range(rank - 1)), (rank - 1,))
-    return KernelSpec("winograd", "cpu/winograd.hxx", _reference, epilogue=groups)
-
-
-def _reference(kernel: Kernel, inputs: list[Array], resolve: Resolve) -> list[Array]:
-    t, (x, packed) = dict(kernel.traits), inputs
-    axes = range(t["rank"])
-    names = ("kernel", "tile", "pad_begin", "pad_end")
-    if t["rank"] == 1:  # one row
-        x, axes = x[:, None], range(2)
-        t.update({name: (int(name in ("kernel", "tile")), *t[name]) for name in names})
-    size, tile, first, last = (t[name] for name in names)
-    out = [x.shape[1 + a] + first[a] + last[a] - size[a] + 1 for a in axes]
-    count = [-(-out[a] // tile[a]) for a in axes]
-    # Zeros behind the image so that the last tiles are whole.
-    ends = [count[a] * tile[a] + size[a] - 1 - x.shape[1 + a] - first[a] for a in axes]
-    x = padded(x, ((0, 0), *((first[a], ends[a]) for a in axes), (0, 0)))
-    n = tuple(size[a] + tile[a] - 1 for a in axes)
-    d = np.lib.stride_tricks.sliding_window_view(x, n, (1, 2))[:, :: tile[0], :: tile[1]]
-    d = d[:, : count[0], : count[1]].astype(np.float64)
-    (b0, _, a0), (b1, _, a1) = (transforms(tile[a], size[a]) for a in axes)
-    v = np.einsum("iu,jv,nstcuv->ijnstc", b0, b1, d, optimize=True)
-    tiles = v.shape[:-1]
-    if not t["transformed"]:
-        w = unpack(packed, t["O"], (t["C"], size[0] * size[1])).transpose(2, 0, 1)
-        packed = pack(w.reshape(*w.shape[:2], *size), tile)
-    u = unpack(packed, t["O"], (n[0] * n[1], t["C"])).astype(np.float64)
-    v = v.reshape(n[0] * n[1], -1, t["C"])
-    spend_product(v, u)
-    m = np.matmul(v, u).reshape(*tiles, t["O"])
-    y = np.einsum("pi,qj,ijnsto->nsptqo", a0, a1, m, optimize=True)
-    y = y.reshape(x.shape[0], count[0] * tile[0], count[1] * tile[1], t["O"])
-    y = np.ascontiguousarray(y[:, : out[0], : out[1]], dtype=packed.dtype)
-    return [y if t["rank"] == 2 else y[:, 0]]
+@call.register
+def _(operation: Winograd) -> Call:
+    rank = len(operation.kernel)
+    kernel = CppKernel(
+        epilogue_axes=(tuple(range(rank + 1)), (rank + 1,)),
+        name="winograd",
+        header="cpu/winograd.hxx",
+    )
+    args = (
+        operation.x.shape[0],
+        Extents(operation.x.shape[1:-1]),
+        In("x"),
+        In("w"),
+        Out(),
+        Scratch(_workspace(operation), DType.FLOAT),
+        Fused(),
+    )
+    traits: Traits = (
+        ("rank", rank),
+        ("C", operation.in_channels),
+        ("O", operation.out_channels),
+        ("kernel", operation.kernel),
+        ("tile", operation.tile),
+        ("pad_begin", operation.pad_begin),
+        ("pad_end", operation.pad_end),
+        ("block", operation.block),
+        ("transformed", operation.transformed),
+    )
+    return Call(kernel, args, traits)

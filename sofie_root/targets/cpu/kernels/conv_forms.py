@@ -14,12 +14,12 @@ import math
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from sofie_root.ir import Dim, Shape
-from sofie_root.kernels import winograd
+from sofie_root.ir.dim import Dim
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.storage import innermost_axis
+from sofie_root.program.operations.window import Windowed
+from sofie_root.targets.cpu.channels import innermost_axis
 
-from .window import Window
+from . import winograd
 
 LANES = 16
 TYPICAL_SIZE = 48
@@ -47,8 +47,8 @@ class Form(Enum):
     """Each channel by itself, vectors of channels."""
 
 
-def choose(
-    b: Builder, x: Tensor, w: Tensor, groups: int, window: Window, out: Shape
+def cheapest(
+    b: Builder, x: Tensor, w: Tensor, groups: int, window: Windowed
 ) -> Form | tuple[int, ...]:
     """The cheapest form of a convolution by constant weights.
 
@@ -57,8 +57,7 @@ def choose(
         x: the input ``[N, C, *spatial]``.
         w: the weights ``[O, C/g, *k]``.
         groups: number of groups that do not see each other.
-        window: how they slide.
-        out: spatial sizes of the result.
+        window: how the windows lie.
 
     Returns:
         A form of direct convolution, or the tile for Winograd's algorithm.
@@ -73,7 +72,7 @@ def choose(
         _number(w.shape[1]),
         _number(w.shape[0]),
         tuple(map(_number, x.shape[2:])),
-        tuple(map(_number, out)),
+        tuple(map(_number, window.out)),
         window,
         stored_last,
     )
@@ -84,7 +83,7 @@ def choose(
             return tile
     if not choice.specialised(layer.channels_last() < layer.channels_first()):
         return Form.CHANNELS_FIRST
-    if max(*window.kernel, *window.stride) == 1 and not layer.pads:
+    if max(*window.kernel, *window.stride) == 1 and not window.pads:
         return Form.MATRIX
     return Form.CHANNELS_LAST
 
@@ -97,12 +96,8 @@ class _Layer:
     outputs: int
     spatial: tuple[int, ...]
     out: tuple[int, ...]
-    window: Window
+    window: Windowed
     stored_last: bool
-
-    @property
-    def pads(self) -> bool:
-        return any(self.window.pad_begin) or any(self.window.pad_end)
 
     def channels_first(self) -> float:
         w = self.window
@@ -111,7 +106,7 @@ class _Layer:
         vectors = math.ceil(math.prod(self.out[:-1]) * grid[-1] / LANES)
         sums = vectors * math.ceil(self.outputs / 8) * 8 / 2
         copied = self.channels * math.prod(grid) * math.prod(w.stride)
-        copy = TRANSPOSE if max(w.stride) > 1 else COPY if self.pads else 0.0
+        copy = TRANSPOSE if max(w.stride) > 1 else COPY if w.pads else 0.0
         return (
             WORSE * sums * self.channels * math.prod(w.kernel)
             + copy * copied
@@ -137,7 +132,7 @@ class _Layer:
         sums = math.prod(self.out) * (vectors // 2 + ALONE * (vectors % 2))
         padded = zip(self.spatial, w.pad_begin, w.pad_end, strict=True)
         copied = self.channels * math.prod(n + p + q for n, p, q in padded)
-        copy = COPY * self.pads if self.stored_last else TRANSPOSE
+        copy = COPY * w.pads if self.stored_last else TRANSPOSE
         return sums * self.channels * math.prod(w.kernel) + copy * copied
 
 
