@@ -236,7 +236,7 @@ class Model:
                 ``<sofie/...>``, found through ``sofie-root config --incdir``.
             namespace: namespace of the Session; ``TMVA_SOFIE_`` and the file's stem if not given.
             exact: no algorithm that rounds more than direct summation does: no Winograd convolutions,
-                which are faster and round up to five times more (see kernels/winograd.py).
+                which are faster and round up to five times more (see targets/cpu/kernels/winograd.py).
             verify: compare before writing.
 
         Returns:
