@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,19 @@ def test_no_examples_of_huge_inputs(size: int, dtype: Any) -> None:
         from_proto(model([node("Identity", ["x"], ["y"])], [value("x", (size,), dtype)], ["y"]))
     )
     assert huge.example is None
+
+
+def test_a_large_identity_is_not_made_to_learn_its_content() -> None:
+    """Only what may be a shape is carried along: a matrix of 1,500 rows is none."""
+    proto = model([node("EyeLike", ["x"], ["y"])], [value("x", (1500, 1500), np.int64)], ["y"])
+    tracemalloc.start()
+    try:
+        graph = from_proto(proto)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5e6
+    assert graph.types[graph.outputs["y"]].value is None
 
 
 def test_a_loop_that_can_be_afforded_is_folded() -> None:

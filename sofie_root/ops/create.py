@@ -167,7 +167,7 @@ class EyeLike(Op):
         dtype = x.dtype if self.dtype is None else as_dtype(self.dtype)
         result = TensorType(dtype, x.shape)
         sizes = static(x.shape)
-        if sizes is None or dtype.is_float:
+        if sizes is None or dtype.is_float or sizes[0] * sizes[1] > MAX_KNOWN_VALUES:
             return result
         return with_values(result, np.eye(sizes[0], sizes[1], self.k, dtype=np.int64).tolist())
 
