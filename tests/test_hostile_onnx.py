@@ -498,6 +498,19 @@ CONTRADICTIONS: dict[str, tuple[ModelProto, str]] = {
         model([node("Exp", ["w"], ["y"], name="e")], [], ["y"], [tensor("w", np.array([1]))]),
         "int64, which Exp does not take",
     ),
+    "last part left out": (
+        model([node("Concat", ["x", "x", ""], ["y"], name="join", axis=0)], [X], ["y"]),
+        "'join'.*lacks its input 2",
+    ),
+    "two dtypes of a result": (
+        model(
+            [node("QuantizeLinear", ["x", "scale", "zero"], ["y"], name="q", output_dtype=2)],
+            [X],
+            ["y"],
+            [tensor("scale", np.float32(0.1)), tensor("zero", np.int8(3))],
+        ),
+        "'q'.*zero_point is int8, output_dtype is uint8",
+    ),
     "too new": (
         model([node("Gelu", ["x"], ["y"])], [X], ["y"], opset=13),
         "not an operator of opset 13",

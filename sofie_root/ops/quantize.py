@@ -96,10 +96,12 @@ class QuantizeLinear(Op):
         _check_parameter(scale, x.shape, axis, self.block_size, "scale")
         _check_parameter(zero_point, x.shape, axis, self.block_size, "zero_point")
         dtype = DType.UINT8
-        if zero_point is not None:
-            dtype = zero_point.dtype
-        elif self.output_dtype:
+        if self.output_dtype:
             dtype = as_dtype(self.output_dtype)
+        if zero_point is not None:
+            if self.output_dtype and zero_point.dtype is not dtype:
+                raise ShapeError(f"zero_point is {zero_point.dtype}, output_dtype is {dtype}")
+            dtype = zero_point.dtype
         if dtype not in QUANTISED:
             raise Refuse(f"quantisation to {dtype}")
         return TensorType(dtype, x.shape)

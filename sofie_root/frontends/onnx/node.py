@@ -18,6 +18,7 @@ Schema: TypeAlias = Any
 NEWEST_OPSET = int(defs.onnx_opset_version())
 
 _OPTIONAL: Any = defs.OpSchema.FormalParameterOption.Optional
+_VARIADIC: Any = defs.OpSchema.FormalParameterOption.Variadic
 
 
 FLAGS: dict[str, tuple[int, int]] = dict.fromkeys(
@@ -164,9 +165,10 @@ def check_form(node: RawNode) -> None:
             f"has {given} inputs, {node.op_type}-{schema.since_version} takes "
             f"{schema.min_input} to {schema.max_input}; export the model again"
         )
-    for position, name in enumerate(node.inputs[:given]):
+    for position, name in enumerate(node.inputs if schema.inputs else ()):
         formal = schema.inputs[min(position, len(schema.inputs) - 1)]
-        if name is None and formal.option != _OPTIONAL:
+        lacks = position < given or formal.option == _VARIADIC
+        if name is None and lacks and formal.option != _OPTIONAL:
             raise ModelError(f"lacks its input {position} ({formal.name}); export the model again")
     if len(node.outputs) > schema.max_output:
         raise ModelError(f"has {len(node.outputs)} outputs, the operator has {schema.max_output}")
