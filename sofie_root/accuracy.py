@@ -202,7 +202,7 @@ def constant_outputs(graph: Graph) -> set[str]:
     """Outputs that do not depend on the values of the inputs, whatever these are (shapes, constants)."""
     dependent: set[str] = set(graph.inputs)
     for node in graph.nodes:
-        if node.op.name in ("Shape", "Size") or dependent.isdisjoint(i for i in node.inputs if i):
+        if node.op.reads_sizes_only or dependent.isdisjoint(i for i in node.inputs if i):
             continue
         dependent |= {o for o in node.outputs if o is not None and graph.types[o].value is None}
     return {name for name, value in graph.outputs.items() if value not in dependent}

@@ -19,12 +19,6 @@ Array = npt.NDArray[Any]
 Size: TypeAlias = Callable[[Dim], int | None]
 """The number that a dim stands for; None where only the run tells."""
 
-MOVES = frozenset(
-    {"Identity", "Cast", "CastLike", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice",
-     "Gather", "Expand", "Tile", "Split", "Dropout"}
-)  # fmt: skip
-"""Operators whose outputs have the elements of their first input: they mean the same."""
-
 SMALL = 4
 """What a size or a count may be that could be anything."""
 
@@ -67,7 +61,7 @@ def meanings(graph: Graph) -> dict[str, list[Meaning]]:
             own = _meaning(node, position, graph.types)
             if own is not None:
                 found.setdefault(name, []).append(own)
-            elif (position == 0 and node.op.name in MOVES) or node.op.name == "Concat":
+            elif (position == 0 and node.op.moves_data) or node.op.name == "Concat":
                 for moved in found.get(node.outputs[0] or "", []):
                     whole = node.op.name != "Concat" or moved.fill is None
                     found.setdefault(name, []).append(moved if whole else ONE)

@@ -15,9 +15,10 @@ from onnx_models import model, node, tensor, value
 
 import sofie_root
 from sofie_root.accuracy import evaluate_exactly
+from sofie_root.build import GraphBuilder
 from sofie_root.check import check, compare
 from sofie_root.errors import InputError, SofieError, ToolchainError
-from sofie_root.ir import DType, Equality, Graph, TensorType, symbol
+from sofie_root.ir import DType, Equality, symbol
 from sofie_root.samples import draw_dims, draw_inputs, find_sample
 
 WEIGHTS = np.linspace(-1, 1, 15, dtype=np.float32).reshape(3, 5)
@@ -255,18 +256,15 @@ def test_compare() -> None:
 @given(st.integers(0, 2**32), st.sampled_from([1, 7, 40]))
 def test_draws_fit_the_graph(seed: int, largest: int) -> None:
     n, m, k = symbol("n"), symbol("m"), symbol("k")
-    graph = Graph("g", ("a", "b", "c", "d"), {})
-    graph.types = {
-        "a": TensorType(DType.FLOAT16, (n, 2 * m + 1)),
-        "b": TensorType(DType.BOOL, (k,)),
-        "c": TensorType(DType.UINT8, ()),
-        "d": TensorType(DType.DOUBLE, (3, n)),
-    }
-    graph.equalities = [
-        Equality(n, k, ""),
-        Equality(k, m + 1, ""),
-        Equality(symbol("later"), n, ""),
-    ]
+    b = GraphBuilder()
+    b.input("a", DType.FLOAT16, ("n", 2 * m + 1))
+    b.input("b", DType.BOOL, ("k",))
+    b.input("c", DType.UINT8, ())
+    b.input("d", DType.DOUBLE, (3, "n"))
+    b.require_equal(n, k, "")
+    b.require_equal(k, m + 1, "")
+    b.require_equal("later", n, "")
+    graph = b.graph()
     rng = np.random.default_rng(seed)
     dims = draw_dims(graph, rng, largest)
     assert dims is not None

@@ -27,12 +27,30 @@ class Op:
     type of each output, or raises :class:`~sofie_root.errors.ShapeError` for inputs that do not fit and
     :class:`Refuse` for what is valid ONNX but not supported. ``lower`` gets a Builder and the same inputs
     as tensors and returns the outputs.
+
+    What passes ask about an operator, they ask its traits, which are False unless its class says otherwise:
+
+    Attributes:
+        moves_data: output 0 has elements of input 0, chosen by their position, at most converted.
+        reshapes: output 0 has the elements of input 0 in the same row-major order.
+        expands_data: the results are made of fewer elements than they have, so that storing a large one
+            gains nothing.
+        reads_sizes_only: the values of the inputs are of no account.
+        layout_wall: another order of the axes may begin behind it at no cost.
+        channels_first: its code wants the channels before the axes of space.
     """
 
     __slots__ = ()
     name: ClassVar[str] = ""
     domain: ClassVar[str] = ""
     since: ClassVar[int] = 1
+
+    moves_data: ClassVar[bool] = False
+    reshapes: ClassVar[bool] = False
+    expands_data: ClassVar[bool] = False
+    reads_sizes_only: ClassVar[bool] = False
+    layout_wall: ClassVar[bool] = False
+    channels_first: ClassVar[bool] = False
 
     def infer(self, *inputs: Any) -> Inferred:
         """Types of the outputs."""

@@ -74,6 +74,8 @@ def _scalar(type_: TensorType, dtype: DType, what: str) -> None:
 class If(Op):
     """One of two branches, chosen by a condition at run time. Source: ONNX If-25."""
 
+    layout_wall = True
+
     then_branch: Graph
     else_branch: Graph
 
@@ -114,6 +116,8 @@ class Loop(Op):
     Inputs are the trip count, the condition (both optional), the states, and the captures; the body's
     are the iteration number, the condition, the states and the captures.
     """
+
+    layout_wall = True
 
     body: Graph
     states: int = 0
@@ -193,6 +197,8 @@ def _check_state(formal: TensorType, result: TensorType, k: int) -> None:
 @dataclass(frozen=True, slots=True)
 class Scan(Op):
     """Runs its body over the slices of its inputs, carrying states. Source: ONNX Scan-25."""
+
+    layout_wall = True
 
     body: Graph
     num_scan_inputs: int

@@ -150,6 +150,8 @@ class ConvInteger(Convolution):
 class ConvTranspose(Op):
     """Transposed convolution with optional bias. Source: ONNX ConvTranspose-22."""
 
+    channels_first = True
+
     auto_pad: str = "NOTSET"
     dilations: tuple[int, ...] | None = None
     group: int = 1

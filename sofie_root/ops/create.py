@@ -38,6 +38,8 @@ def _require_scalar(x: TensorType, what: str) -> None:
 class ShapeOf(Op):
     """Sizes of the axes from ``start`` to before ``end``. Source: ONNX Shape-25."""
 
+    reads_sizes_only = True
+
     start: int = 0
     end: int | None = None
 
@@ -56,6 +58,8 @@ class ShapeOf(Op):
 class Size(Op):
     """Number of elements. Source: ONNX Size-25."""
 
+    reads_sizes_only = True
+
     def infer(self, x: TensorType) -> TensorType:
         """A scalar whose content is known."""
         return TensorType(DType.INT64, (), (x.numel,))
@@ -69,6 +73,8 @@ class Size(Op):
 @dataclass(frozen=True, slots=True)
 class ConstantOfShape(Op):
     """A tensor of one repeated value. Source: ONNX ConstantOfShape-25."""
+
+    expands_data = True
 
     value: np.generic = ZERO
 
@@ -100,6 +106,8 @@ class ConstantOfShape(Op):
 @dataclass(frozen=True, slots=True)
 class Range(Op):
     """Numbers from ``start`` to before ``limit`` in steps of ``delta``. Source: ONNX Range-27."""
+
+    expands_data = True
 
     stash_type: int = 1
 
@@ -157,6 +165,8 @@ def _count(first: Dim, last: Dim, step: int) -> Dim:
 class EyeLike(Op):
     """Ones on a diagonal, zeros elsewhere. Source: ONNX EyeLike-22."""
 
+    expands_data = True
+
     dtype: int | None = None
     k: int = 0
 
@@ -187,6 +197,8 @@ class EyeLike(Op):
 @dataclass(frozen=True, slots=True)
 class OneHot(Op):
     """A new axis that is "on" at the given index and "off" elsewhere. Source: ONNX OneHot-28."""
+
+    expands_data = True
 
     axis: int = -1
 

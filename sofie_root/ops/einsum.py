@@ -90,6 +90,8 @@ class Term:
 class Einsum(Op):
     """Sum of products over labelled axes. Source: ONNX Einsum-12."""
 
+    layout_wall = True
+
     equation: str
 
     def _parse(self, shapes: Sequence[Shape]) -> tuple[Equation, dict[str, Dim]]:

@@ -463,6 +463,8 @@ def _is_large(dim: Dim) -> bool:
 class Cast(Conversion):
     """Elements as another type; float to integer truncates and saturates. Source: ONNX Cast-28."""
 
+    moves_data = True
+
     to: int
     saturate: int = 1
     round_mode: str = "up"
@@ -476,6 +478,8 @@ class Cast(Conversion):
 @dataclass(frozen=True, slots=True)
 class CastLike(Conversion):
     """Elements as the type of the second input. Source: ONNX CastLike-25."""
+
+    moves_data = True
 
     saturate: int = 1
     round_mode: str = "up"
@@ -513,6 +517,8 @@ class BitCast(Op):
 class Identity(Op):
     """The input itself. Source: ONNX Identity-25."""
 
+    moves_data = True
+
     def infer(self, x: TensorType) -> TensorType:
         """The type of ``x``."""
         return x
@@ -526,6 +532,8 @@ class Identity(Op):
 @dataclass(frozen=True, slots=True)
 class Dropout(Op):
     """The input itself, and a mask that keeps everything. Source: ONNX Dropout-22."""
+
+    moves_data = True
 
     seed: int = 0
 

@@ -49,6 +49,8 @@ def require_within(inner: Shape, outer: Shape, skip: int, why: str) -> None:
 class Gather(Op):
     """Slices of ``data`` along ``axis`` at ``indices``. Source: ONNX Gather-13."""
 
+    moves_data = True
+
     axis: int = 0
 
     def infer(self, data: TensorType, indices: TensorType) -> TensorType:
@@ -97,6 +99,8 @@ def _positions(indices: Tensor, extent: Dim) -> Callable[[tuple[Dim, ...]], Dim]
 class GatherElements(Op):
     """The element of ``data`` at each index along ``axis``. Source: ONNX GatherElements-13."""
 
+    moves_data = True
+
     axis: int = 0
 
     def infer(self, data: TensorType, indices: TensorType) -> TensorType:
@@ -121,6 +125,8 @@ class GatherElements(Op):
 @dataclass(frozen=True, slots=True)
 class GatherND(Op):
     """Slices of ``data`` at index vectors. Source: ONNX GatherND-13."""
+
+    moves_data = True
 
     batch_dims: int = 0
 
@@ -164,6 +170,8 @@ class GatherND(Op):
 @dataclass(frozen=True, slots=True)
 class Compress(Op):
     """The slices along ``axis`` whose condition is true. Source: ONNX Compress-11."""
+
+    moves_data = True
 
     axis: int | None = None
 

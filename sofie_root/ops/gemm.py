@@ -28,6 +28,8 @@ INNER = "inner sizes of a matrix product must be equal"
 class Gemm(Op):
     """``alpha * A' * B' + beta * C`` with optional transposes. Source: ONNX Gemm-13."""
 
+    layout_wall = True
+
     alpha: float = 1.0
     beta: float = 1.0
     transA: int = 0  # noqa: N815
@@ -86,6 +88,8 @@ def _scaled(value: Expr, factor: float) -> Expr:
 @dataclass(frozen=True, slots=True)
 class MatMul(Op):
     """Matrix product as ``numpy.matmul``. Source: ONNX MatMul-13."""
+
+    layout_wall = True
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         """``[..., M, N]``; an operand of one axis loses its inner axis."""

@@ -152,6 +152,8 @@ class Resize(Op):
     Scales that are constant are the attribute ``scales`` instead of an input.
     """
 
+    channels_first = True
+
     antialias: int = 0
     axes: tuple[int, ...] | None = None
     coordinate_transformation_mode: str = "half_pixel"
@@ -389,6 +391,8 @@ class Resize(Op):
 @dataclass(frozen=True, slots=True)
 class GridSample(Op):
     """The input read at positions that a grid gives. Source: ONNX GridSample-22."""
+
+    channels_first = True
 
     align_corners: int = 0
     mode: str = "linear"

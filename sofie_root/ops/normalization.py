@@ -287,6 +287,8 @@ class MeanVarianceNormalization(Op):
 class LRN(Op):
     """Elements divided by a power of the squares in nearby channels. Source: ONNX LRN-13."""
 
+    channels_first = True
+
     size: int
     alpha: float = 1e-4
     beta: float = 0.75

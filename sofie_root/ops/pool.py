@@ -157,6 +157,8 @@ class AveragePool(Pool):
 class LpPool(Pool):
     """The p-norm of each window. Source: ONNX LpPool-22."""
 
+    channels_first = True
+
     p: int = 2
 
     def infer(self, x: TensorType) -> TensorType:
@@ -259,6 +261,8 @@ class GlobalLpPool(GlobalPool):
 @dataclass(frozen=True, slots=True)
 class MaxUnpool(Op):
     """The maxima of a MaxPool put back where they were. Source: ONNX MaxUnpool-22."""
+
+    channels_first = True
 
     kernel_shape: tuple[int, ...]
     pads: tuple[int, ...] | None = None

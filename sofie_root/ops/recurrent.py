@@ -27,6 +27,8 @@ _NAMES = {name.lower(): name for name in ACTIVATIONS}
 class Recurrent(Op):
     """Base of RNN, GRU and LSTM: the attributes, and all but what happens in a step."""
 
+    layout_wall = True
+
     cell: ClassVar[type[Cell]]
     default_activations: ClassVar[tuple[str, ...]]
 

@@ -82,6 +82,9 @@ def bind_values(b: Builder, values: Sequence[Expr], output: int = 0) -> None:
 class Reshape(Op):
     """The same elements under another shape, -1 being what is left. Source: ONNX Reshape-25."""
 
+    moves_data = True
+    reshapes = True
+
     allowzero: int = 0
 
     def infer(self, x: TensorType, shape: TensorType) -> TensorType:
@@ -149,6 +152,9 @@ class Reshape(Op):
 class Flatten(Op):
     """Axes before ``axis`` joined to one, and the others to one. Source: ONNX Flatten-25."""
 
+    moves_data = True
+    reshapes = True
+
     axis: int = 1
 
     def _shape(self, x: TensorType) -> Shape:
@@ -169,6 +175,9 @@ class Flatten(Op):
 @dataclass(frozen=True, slots=True)
 class Squeeze(Op):
     """Axes of size 1 removed. Source: ONNX Squeeze-25."""
+
+    moves_data = True
+    reshapes = True
 
     def infer(self, x: TensorType, axes: TensorType | None = None) -> TensorType:
         """The shape without these axes (without all of size 1 where none are named)."""
@@ -209,6 +218,9 @@ class Squeeze(Op):
 class Unsqueeze(Op):
     """New axes of size 1. Source: ONNX Unsqueeze-25."""
 
+    moves_data = True
+    reshapes = True
+
     def infer(self, x: TensorType, axes: TensorType) -> TensorType:
         """The shape with these axes, counted in the result."""
         if are_computed(axes):
@@ -239,6 +251,8 @@ class Unsqueeze(Op):
 class Transpose(Op):
     """Axis ``k`` of the result is axis ``perm[k]``. Source: ONNX Transpose-25."""
 
+    moves_data = True
+
     perm: tuple[int, ...] | None = None
 
     def _perm(self, rank: int) -> tuple[int, ...]:
@@ -262,6 +276,9 @@ class Transpose(Op):
 @dataclass(frozen=True, slots=True)
 class Expand(Op):
     """The input repeated along axes of size 1, by NumPy's broadcasting. Source: ONNX Expand-13."""
+
+    moves_data = True
+    expands_data = True
 
     def infer(self, x: TensorType, shape: TensorType) -> TensorType:
         """The broadcast of both shapes."""
@@ -300,6 +317,9 @@ class Expand(Op):
 @dataclass(frozen=True, slots=True)
 class Tile(Op):
     """The input repeated along each axis. Source: ONNX Tile-13."""
+
+    moves_data = True
+    expands_data = True
 
     def infer(self, x: TensorType, repeats: TensorType) -> TensorType:
         """Each size times its repeats."""
@@ -381,6 +401,8 @@ def _cut(part: slice, axis: int, values: Values) -> Values:
 class Split(Op):
     """Parts of a tensor along an axis, of given or of equal sizes. Source: ONNX Split-18."""
 
+    moves_data = True
+
     axis: int = 0
     num_outputs: int | None = None
 
@@ -459,6 +481,8 @@ class _BlockMove(Op):
 class DepthToSpace(_BlockMove):
     """Channels laid out as blocks of pixels. Source: ONNX DepthToSpace-28."""
 
+    moves_data = True
+
     def infer(self, x: TensorType) -> TensorType:
         """Fewer channels, larger image."""
         self._check(x)
@@ -486,6 +510,8 @@ class DepthToSpace(_BlockMove):
 class SpaceToDepth(_BlockMove):
     """Blocks of pixels laid out as channels. Source: ONNX SpaceToDepth-28."""
 
+    moves_data = True
+
     def infer(self, x: TensorType) -> TensorType:
         """More channels, smaller image."""
         self._check(x)
@@ -511,6 +537,8 @@ class SpaceToDepth(_BlockMove):
 @dataclass(frozen=True, slots=True)
 class ReverseSequence(Op):
     """The first elements of each sequence in reverse. Source: ONNX ReverseSequence-28."""
+
+    moves_data = True
 
     batch_axis: int = 1
     time_axis: int = 0

@@ -76,6 +76,8 @@ def _count(length: Dim, step: int) -> Dim:
 class Slice(Op):
     """Every ``step``-th element from ``start`` to before ``end``. Source: ONNX Slice-13."""
 
+    moves_data = True
+
     def _windows(
         self,
         shape: Shape,

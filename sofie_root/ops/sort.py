@@ -33,6 +33,8 @@ class TopK(Op):
     Without ``sorted`` any order is allowed, and this is one.
     """
 
+    layout_wall = True
+
     axis: int = -1
     largest: int = 1
     sorted: int = 1

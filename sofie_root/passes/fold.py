@@ -18,9 +18,6 @@ SMALL = 1 << 20
 GROWTH = 8
 """Larger results are folded if they are at most so many times larger than their inputs."""
 
-REPEATING = frozenset({"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Range", "Tile"})
-"""Operators that only repeat data: folding a large result would store it for nothing."""
-
 
 def propagate_shapes(graph: Graph) -> PassResult:
     """Replaces integer tensors whose elements are known numbers by constants.
@@ -92,7 +89,7 @@ def _too_large(sweep: Sweep, node: Node, inputs: list[str]) -> str | None:
                 return "its size is only known at run time"
             size += type_.numel * type_.dtype.size
     source = sum(sweep.graph.constants[i].nbytes for i in inputs)
-    growth = 1 if node.op.name in REPEATING else GROWTH
+    growth = 1 if node.op.expands_data else GROWTH
     if size <= max(SMALL, growth * source):
         return None
     return f"the result would take {size} bytes, {source} bytes are enough to compute it"

@@ -16,19 +16,6 @@ from sofie_root.ir import DType, Graph, Node
 
 from .rewrite import PassResult, Sweep
 
-WALLS = frozenset(("Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "TopK", "If", "Loop", "Scan"))
-"""Operators behind which another layout begins."""
-CHANNELS_FIRST = frozenset(
-    (
-        "ConvTranspose",
-        "LpPool",
-        "Resize",
-        "LRN",
-        "GridSample",
-        "MaxUnpool",
-    )
-)
-"""Operators whose kernels want the channels first."""
 FEW_CHANNELS = 16
 """A convolution with a window that gives fewer channels than fill a vector keeps them first."""
 
@@ -86,9 +73,9 @@ def _channels_first_neighbour(
         if node.outputs in seen:
             continue
         seen.add(node.outputs)
-        if node.op.name in CHANNELS_FIRST or _keeps_channels_first(node, sweep):
+        if node.op.channels_first or _keeps_channels_first(node, sweep):
             return node
-        if node.op.name not in WALLS:
+        if not node.op.layout_wall:
             waiting += _around(node, readers, producers)
     return None
 

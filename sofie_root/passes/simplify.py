@@ -149,30 +149,28 @@ NO_OPS: dict[str, Callable[[Node, Sweep], str | None]] = {
 
 # -- pairs -----------------------------------------------------------------------------------------
 
-RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
-
 
 def _undone(node: Node, sweep: Sweep) -> str | None:
     """The value before a chain of reshapes or of widening casts that ends where it began."""
-    if node.op.name in RESHAPING and not node.op.domain:
-        chain: frozenset[str] = RESHAPING
-    elif node.op.name == "Cast" and not node.op.domain:
-        chain = frozenset({"Cast"})
-    else:
+    if not (node.op.reshapes or _is_cast(node)):
         return None
     target = sweep.type(node.outputs[0])
     value = node.inputs[0]
     while value is not None:
         before = sweep.producers.get(value)
-        if before is None or before.op.name not in chain or before.op.domain:
+        if before is None or not (before.op.reshapes if node.op.reshapes else _is_cast(before)):
             return None
         inner = before.inputs[0]
-        if chain is not RESHAPING and not _widens(sweep.type(inner).dtype, sweep.type(value).dtype):
+        if not node.op.reshapes and not _widens(sweep.type(inner).dtype, sweep.type(value).dtype):
             return None
         value = inner
         if same_form(sweep.type(value), target):
             return value
     return None
+
+
+def _is_cast(node: Node) -> bool:
+    return node.op.name == "Cast" and not node.op.domain
 
 
 def _widens(a: DType, b: DType) -> bool:
