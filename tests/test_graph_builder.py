@@ -295,10 +295,13 @@ def test_contradictions_are_named(message: str, error: type[Exception], use: Any
         use(b)
 
 
-def test_a_dim_that_names_a_run_time_size_is_refused() -> None:
+def test_the_caller_cannot_know_a_run_time_size() -> None:
     b = GraphBuilder()
-    b.input("x", "float32", ("y:0:0",))
-    with pytest.raises(UnsupportedError, match="only the run tells"):
+    b.input("x", "float32", ("y:0:0",))  # a name like any other
+    b.output("x")
+    assert [s.name for s in b.graph().symbols()] == ["y:0:0"]
+    b.input("z", "float32", (b.type(b.add("NonZero", "x")).shape[1],))
+    with pytest.raises(ModelError, match="which only the run tells"):
         b.graph()
 
 
