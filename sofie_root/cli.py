@@ -62,6 +62,7 @@ examples:
   sofie-root convert tagger.onnx -o tagger.hxx
   sofie-root convert tagger.onnx -o tagger.hxx --weights embedded --namespace tagger
   sofie-root convert tagger.onnx -o tagger.hxx --dim N=1       one event at a time
+  sofie-root convert tagger.onnx -o plain.hxx --target reference   scalar loops, to read
   sofie-root convert tagger.onnx -o tagger.root --compression lzma
 
 then, in C++:
@@ -233,6 +234,11 @@ def _parser() -> argparse.ArgumentParser:
         "--exact",
         action="store_true",
         help="no algorithm that rounds more than direct summation does (no Winograd convolutions)",
+    )
+    convert.add_argument(
+        "--target",
+        metavar="NAME",
+        help="cpu, or reference: plain loops over scalars, to read and to compare with (default: cpu)",
     )
     convert.add_argument(
         "--no-verify",
@@ -483,6 +489,7 @@ def _convert(options: argparse.Namespace) -> int:
         "--no-standalone": options.no_standalone or None,
         "--exact": options.exact or None,
         "--no-verify": options.no_verify or None,
+        "--target": options.target,
     }
     if target.suffix == ".root":
         if given := [name for name, value in of_header.items() if value is not None]:
@@ -501,8 +508,9 @@ def _convert(options: argparse.Namespace) -> int:
                 f"the weights would replace the model {beside} by one with fixed dims; "
                 "give the output another name"
             )
+        device = options.target or "cpu"
         if not options.no_verify:
-            _try_out(model, options.exact)
+            _try_out(model, options.exact, device)
         with _status(f"generating {target}"):
             standalone, verify = not options.no_standalone, not options.no_verify
             written = [
@@ -513,9 +521,10 @@ def _convert(options: argparse.Namespace) -> int:
                     options.namespace,
                     exact=options.exact,
                     verify=verify,
+                    target=device,
                 )
             ]
-        if weights != "embedded" and model.report().weight_bytes:
+        if weights != "embedded" and model.report(device).weight_bytes:
             written.append(beside)
     else:
         raise SofieError(f"the output must end in .hxx (C++ header) or .root, unlike {target}")
@@ -524,7 +533,7 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
-def _try_out(model: Model, exact: bool) -> None:
+def _try_out(model: Model, exact: bool, device: str) -> None:
     """Compiles a model and runs its example, where there are a compiler and an example."""
     from .runtime.compiler import has_compiler
 
@@ -532,7 +541,7 @@ def _try_out(model: Model, exact: bool) -> None:
         return
     with _status(f"compiling {model.name}"):
         try:
-            model.session(jit="compiler", exact=exact)
+            model.session(jit="compiler", exact=exact, target=device)
         except ToolchainError as error:
             error.message += "\n(--no-verify writes the header without trying it out)"
             raise

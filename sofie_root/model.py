@@ -28,7 +28,7 @@ from .schedule.schedule import Schedule, schedule
 from .schedule.validate import Expected, validate
 from .storage import weights as weights_file
 from .storage.atomic import replacing
-from .targets.cpu.target import CPU
+from .targets import find_target
 from .targets.cxx import header as codegen
 from .targets.cxx.names import identifier
 
@@ -145,7 +145,7 @@ class Model:
         return graph, tuple(reports)
 
     @cached_property
-    def _schedules(self) -> dict[Choice, Schedule]:
+    def _schedules(self) -> dict[tuple[Choice, str], Schedule]:
         return {}
 
     @property
@@ -153,25 +153,30 @@ class Model:
         """The optimised, lowered and scheduled program."""
         return self.scheduled(default_choice())
 
-    def scheduled(self, choice: Choice) -> Schedule:
-        """The same with other kernels; each is made once."""
-        if choice not in self._schedules:
-            graph = self._optimised[0]
-            with stage(self.budget):
-                self._schedules[choice] = schedule(graph, CPU, choice)
-        return self._schedules[choice]
+    def scheduled(self, choice: Choice, target: str = "cpu") -> Schedule:
+        """The same with other kernels, or for another target; each is made once.
 
-    def report(self) -> InspectReport:
+        Raises:
+            InputError: there is no target of this name.
+        """
+        if (choice, target) not in self._schedules:
+            device, graph = find_target(target), self._optimised[0]
+            with stage(self.budget):
+                self._schedules[choice, target] = schedule(graph, device, choice)
+        return self._schedules[choice, target]
+
+    def report(self, target: str = "cpu") -> InspectReport:
         """What the passes and the scheduler did; for ``sofie-root inspect``."""
-        plan = self.schedule.plan
+        scheduled = self.scheduled(default_choice(), target)
+        plan = scheduled.plan
         return InspectReport(
             self._optimised[1],
-            self.schedule,
+            scheduled,
             self.symbols,
             str(plan.total),
             str(plan.intermediates),
             plan.reuse(),
-            self.schedule.weight_bytes,
+            scheduled.weight_bytes,
         )
 
     def save(
@@ -199,12 +204,13 @@ class Model:
         namespace: str | None = None,
         inline_user_code: bool | None = None,
         exact: bool = False,
+        target: str = "cpu",
     ) -> codegen.Header:
         """The C++ header as text, with the constants that belong to it; writes nothing."""
         source = str(self.graph.metadata.get("source") or self.name)
         digest = self.graph.metadata.get("sha256")
         return codegen.generate(
-            self.scheduled(default_choice(exact)),
+            self.scheduled(default_choice(exact), target),
             stem=stem or identifier(self.name),
             weights=weights,
             standalone=standalone,
@@ -221,6 +227,7 @@ class Model:
         standalone: bool = True,
         namespace: str | None = None,
         exact: bool = False,
+        target: str = "cpu",
         verify: bool = True,
     ) -> Path:
         """Writes the C++ header, and its weights beside it.
@@ -237,41 +244,46 @@ class Model:
             namespace: namespace of the Session; ``TMVA_SOFIE_`` and the file's stem if not given.
             exact: no algorithm that rounds more than direct summation does: no Winograd convolutions,
                 which are faster and round up to five times more (see targets/cpu/kernels/winograd.py).
+            target: what the code is for: ``"cpu"``, or ``"reference"`` for plain loops over scalars, which
+                are slow and to be read and compared with.
             verify: compare before writing.
 
         Returns:
             The path of the header.
 
         Raises:
+            InputError: there is no target of this name.
             ValidationError: what would be printed computes something else than the model does: a bug of
                 sofie_root. Nothing is written.
 
         Warns:
             SelfTestWarning: no inputs were found that the model takes, so that nothing was compared.
         """
-        target = Path(path)
+        written = Path(path)
         if verify:
-            self._validate(exact)
-        header = self.header(target.stem, weights, standalone, namespace, exact=exact)
+            self._validate(exact, target)
+        header = self.header(
+            written.stem, weights, standalone, namespace, exact=exact, target=target
+        )
         if header.constants and weights == "dat":
-            weights_file.write_dat(target.with_suffix(".dat"), header.constants, header.model_hash)
+            weights_file.write_dat(written.with_suffix(".dat"), header.constants, header.model_hash)
         elif header.constants and weights == "root":
             image = weights_file.dat_bytes(header.constants, header.model_hash)
             from .storage import root_file
 
-            root_file.save(self.graph, target.with_suffix(".root"), weights=image)
-        with replacing(target) as temporary:
+            root_file.save(self.graph, written.with_suffix(".root"), weights=image)
+        with replacing(written) as temporary:
             temporary.write_text(header.text, encoding="utf-8")
-        return target
+        return written
 
-    def _validate(self, exact: bool) -> None:
+    def _validate(self, exact: bool, target: str) -> None:
         """Compares the steps that are printed with the model, on its example."""
         example, reason = self.example, self.untested
         if example is not None:
             expected = Expected(self.graph, example.inputs, example.outputs)
             try:
                 with stage(self.budget):
-                    program = self.scheduled(default_choice(exact))
+                    program = self.scheduled(default_choice(exact), target)
                     validate(program, self._optimised[0], expected)
             except BudgetError as error:
                 reason = str(error)
@@ -284,7 +296,10 @@ class Model:
             )
 
     def session(
-        self, jit: Literal["auto", "cling", "compiler"] = "auto", exact: bool = False
+        self,
+        jit: Literal["auto", "cling", "compiler"] = "auto",
+        exact: bool = False,
+        target: str = "cpu",
     ) -> Session:
         """Compiles the model and returns a callable that takes and gives NumPy arrays.
 
@@ -292,13 +307,15 @@ class Model:
             jit: ``"cling"`` compiles in memory through ROOT's gInterpreter; ``"compiler"`` uses the
                 C++ compiler and keeps the result in the user's cache; ``"auto"`` takes what is there.
             exact: see :meth:`generate`.
+            target: see :meth:`generate`.
 
         Raises:
+            InputError: there is no target of this name.
             ToolchainError: the header could not be compiled or failed its self-test.
         """
         from .runtime.session import open_session
 
-        return open_session(self, jit, exact)
+        return open_session(self, jit, exact, target)
 
     def check(
         self,

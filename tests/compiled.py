@@ -36,6 +36,7 @@ class Compiled:
         flags: its flags.
         weights: ``"embedded"`` compiles small weights in; large ones are read from ``"dat"`` files.
         exact: whether algorithms that round more than direct sums are forbidden.
+        target: what the code is generated for.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Compiled:
         flags: Sequence[str] = FLAGS,
         weights: Literal["dat", "embedded"] = "embedded",
         exact: bool = False,
+        target: str = "cpu",
     ) -> None:
         self.models = list(models)
         self.prefix = f"case_{next(_SERIAL)}"
-        source = self._source(folder, weights, exact)
+        source = self._source(folder, weights, exact, target)
         digest = hashlib.sha256((source + compiler + " ".join(flags)).encode()).hexdigest()[:16]
         path, library = folder / f"cases_{digest}.cpp", folder / f"cases_{digest}.so"
         path.write_text(source)
@@ -59,7 +61,9 @@ class Compiled:
             raise AssertionError(f"{' '.join(command)}\n{done.stderr[:8000]}")
         self.library = ctypes.CDLL(os.fspath(library), mode=os.RTLD_LOCAL | os.RTLD_NOW)
 
-    def _source(self, folder: Path, weights: Literal["dat", "embedded"], exact: bool) -> str:
+    def _source(
+        self, folder: Path, weights: Literal["dat", "embedded"], exact: bool, target: str
+    ) -> str:
         parts = ['#define VISIBLE __attribute__((visibility("default")))']
         for k, model in enumerate(self.models):
             path = folder / f"case_{k}.hxx"
@@ -70,6 +74,7 @@ class Compiled:
                 standalone=False,
                 namespace=namespace,
                 exact=exact,
+                target=target,
                 verify=False,  # the callers compare what is compiled
             )
             digest = hashlib.sha256(path.read_bytes()).hexdigest()

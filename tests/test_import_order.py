@@ -113,6 +113,25 @@ def test_imports_point_one_way() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+def test_only_the_table_of_targets_imports_a_target(target: str) -> None:
+    package = f"sofie_root.targets.{target}"
+    users = {
+        i.place.split(":")[0]
+        for i in IMPORTS
+        if f"{i.module}.".startswith(f"{package}.") and not i.place.startswith(package)
+    }
+    assert users == {"sofie_root.targets"}
+
+
+def test_what_is_for_every_target_imports_none() -> None:
+    free = ("ops", "passes", "program", "schedule")
+    wrong = [
+        f"{i.place} imports {i.module}" for i in IMPORTS if i.part in free and i.target == "targets"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize("library", EXTERNAL)
 def test_libraries_stay_where_they_belong(library: str) -> None:
     users = [i for i in IMPORTS if i.module.split(".")[0] == library]

@@ -54,7 +54,7 @@ class Generated:
     has_user_code: bool = False
 
 
-def generated(model: Model, exact: bool = False) -> Generated:
+def generated(model: Model, exact: bool = False, target: str = "cpu") -> Generated:
     """The header of a model, from the cache where it is known already.
 
     Raises:
@@ -62,7 +62,9 @@ def generated(model: Model, exact: bool = False) -> Generated:
     """
 
     def make(folder: Path) -> None:
-        header = model.header(weights="dat", standalone=False, inline_user_code=True, exact=exact)
+        header = model.header(
+            weights="dat", standalone=False, inline_user_code=True, exact=exact, target=target
+        )
         _write(folder, header, model.example, model.untested)
 
     has_user_code = any(node.op.is_custom for node in model.graph.all_nodes())
@@ -71,15 +73,15 @@ def generated(model: Model, exact: bool = False) -> Generated:
         folder = Path(tempfile.mkdtemp(dir=process_folder()))
         make(folder)
     else:
-        key = _key(model.graph, default_choice(exact))
+        key = _key(model.graph, default_choice(exact), target)
         folder = entry(f"generated-{key}", make, f"generates {model.name!r}")
     return replace(_read(folder, model), has_user_code=has_user_code)
 
 
-def _key(graph: Graph, choice: Choice) -> str:
+def _key(graph: Graph, choice: Choice, target: str) -> str:
     """SHA-256 of all that the generated code depends on."""
     digest = hashlib.sha256(_sources())
-    digest.update(repr(choice).encode())
+    digest.update(repr((choice, target)).encode())
     digest.update(json.dumps(encode_graph(graph), sort_keys=True).encode())
     for name, array in graph.constants.items():
         digest.update(name.encode())

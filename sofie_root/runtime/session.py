@@ -35,13 +35,16 @@ _FAILED, _NO_MEMORY = 1, 2
 _MAX_RANK = 64
 
 
-def open_session(model: Model, jit: Jit = "auto", exact: bool = False) -> Session:
+def open_session(
+    model: Model, jit: Jit = "auto", exact: bool = False, target: str = "cpu"
+) -> Session:
     """Compiles a model, and runs its example to see that the compiled code computes what it should.
 
     Args:
         model: what to run.
         jit: see :func:`~sofie_root.runtime.interpreter.load_library`.
         exact: see :meth:`sofie_root.model.Model.generate`.
+        target: likewise.
 
     Raises:
         ToolchainError: the header does not compile, or the self-test fails.
@@ -49,7 +52,7 @@ def open_session(model: Model, jit: Jit = "auto", exact: bool = False) -> Sessio
     Warns:
         SelfTestWarning: no inputs were found that the model takes, so that nothing was compared.
     """
-    made = generated(model, exact)
+    made = generated(model, exact, target)
     library = load_library(made.text, jit=jit, is_generated=not made.has_user_code)
     session = Session(library, made.weights)
 

@@ -6,8 +6,9 @@ from sofie_root.errors import InputError
 
 from .base import Target
 from .cpu.target import CPU
+from .reference.target import REFERENCE
 
-TARGETS: dict[str, Target] = {t.name: t for t in (CPU,)}
+TARGETS: dict[str, Target] = {t.name: t for t in (CPU, REFERENCE)}
 """The targets by the names that users give."""
 
 

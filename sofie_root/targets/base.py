@@ -43,11 +43,13 @@ class Target(ABC):
         stages: what is done to a lowered program, in this order. After each stage it is well formed and
             means the same.
         headers: headers of ``sofie/`` that each Session needs.
+        namespace: where its functions are inside of ``sofie``; "" for ``sofie`` itself.
     """
 
     name: ClassVar[str]
     stages: ClassVar[tuple[Stage, ...]]
     headers: ClassVar[frozenset[str]]
+    namespace: ClassVar[str] = ""
 
     @abstractmethod
     def form(self, operation: Operation) -> Form:

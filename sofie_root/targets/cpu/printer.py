@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from sofie_root.ir.dim import (
     Atom,
@@ -16,7 +14,6 @@ from sofie_root.ir.dim import (
     linear,
     product,
     single_atom,
-    size_symbols,
     walk,
 )
 from sofie_root.ir.dtype import DType
@@ -24,26 +21,14 @@ from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr
 from sofie_root.program.nest import For, Nest
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Bind, Check, Kernel, Loop, Reduction
+from sofie_root.program.program import Kernel, Loop, Reduction
 from sofie_root.program.uses import dim_reads
-from sofie_root.schedule.schedule import Schedule
 from sofie_root.targets.cxx import text
-from sofie_root.targets.cxx.call import (
-    CppKernel,
-    Extents,
-    Functor,
-    Fused,
-    In,
-    Null,
-    Out,
-    Plain,
-    Scratch,
-    Spanned,
-    Stride,
-    Strides,
-)
-from sofie_root.targets.cxx.literals import literal, number, plain
-from sofie_root.targets.cxx.names import Names, comment, string_literal
+from sofie_root.targets.cxx.call import Call, CppKernel
+from sofie_root.targets.cxx.flatten import flatten, flatten_expr
+from sofie_root.targets.cxx.literals import number
+from sofie_root.targets.cxx.names import comment
+from sofie_root.targets.cxx.printer import StepPrinter, combine, indent, loop_name, neutral
 from sofie_root.targets.cxx.text import INDENT, Scope
 
 from .as_call import as_call
@@ -54,8 +39,6 @@ from .loops import (
     certain_cells,
     collapse,
     collapse_reduction,
-    flatten,
-    flatten_expr,
     vector_over,
 )
 
@@ -64,78 +47,22 @@ WIDEST = 16
 
 
 @dataclass(slots=True)
-class CpuPrinter:
-    """Prints the steps of one schedule.
+class CpuPrinter(StepPrinter):
+    """Prints the steps of one schedule: loops over vectors, and calls of kernels."""
 
-    Attributes:
-        schedule: what to print.
-        names: identifiers of buffers (key: buffer name) and size symbols (key: Symbol).
-        pointers: C++ text of the pointer to each buffer.
-        headers: kernel headers used so far.
-        traits: trait structs used so far, text to name.
-        structs: names of types at namespace scope.
-    """
+    def called(self, operation: Operation) -> Call:
+        """How its kernel is called."""
+        called = as_call(operation) if isinstance(operation, Kernel) else call(operation)
+        assert called is not None, operation
+        return called
 
-    schedule: Schedule
-    names: Names
-    pointers: dict[str, str]
-    headers: set[str] = field(default_factory=set)
-    traits: dict[str, str] = field(default_factory=dict)
-    structs: Names = field(default_factory=Names)
-    _serial: dict[str, int] = field(default_factory=dict)
-
-    def _fresh(self, stem: str) -> str:
-        """A name for a variable inside one step: ``r``, ``r1``, ``r2``, ...; steps are C++ scopes."""
-        count = self._serial.get(stem, 0)
-        self._serial[stem] = count + 1
-        return f"{stem}{count}" if count or stem == "v" else stem
-
-    def step(self, k: int) -> list[str]:
-        """Lines of step ``k``, its comment first."""
-        step = self.schedule.steps[k]
-        self._serial = {}
-        if isinstance(step, Nest):
-            return self._nest(step)
-        if isinstance(step, Operation):
-            return self._operation(k, step)
-        if isinstance(step, Bind):
-            value = text.expression(flatten_expr(step.value, self.schedule), self.scope())
-            name = self.names.name(step.symbol, step.symbol.name)
-            why = string_literal(f"{', '.join(step.origin)}: {step.symbol}")
-            return [f"const std::ptrdiff_t {name} = sofie::size({value}, {why});"]
-        assert isinstance(step, Check)
-        return self.check(step, self.scope())
-
-    def check(self, check: Check, scope: Scope) -> list[str]:
-        """The line that checks two sizes."""
-        kind, *sizes = check.parts
-        a, b = (text.dim(d, scope) for d in sizes)
-        why = string_literal(f"{check.why}: {check.demand}{self.whose((check.a, check.b))}")
-        return [f"sofie::check_{kind}({a}, {b}, {why});"]
-
-    def whose(self, dims: Iterable[Dim]) -> str:
-        """Which inputs the sizes in these expressions are of."""
-        places = {
-            d: f"{d} is axis {axis} of {name!r}"
-            for name in reversed(self.schedule.program.inputs)
-            for axis, d in reversed(list(enumerate(self.schedule.program.buffers[name].shape)))
-        }
-        known = [as_poly(s) for s in size_symbols(dims)]
-        found = [places[s] for s in known if s in places]
-        return f" ({', '.join(found)})" if found else ""
-
-    def scope(self) -> Scope:
-        """The size symbols that have a value so far, and all buffers."""
-        known: dict[Atom, str] = {}
-        symbols = list(self.schedule.symbols)
-        symbols += [s.symbol for s in self.schedule.steps if isinstance(s, Bind)]
-        for symbol in symbols:
-            if symbol in self.names:
-                known[symbol] = self.names[symbol]
-        return Scope(known, self.pointers)
+    def extent(self, d: Dim, scope: Scope) -> str:
+        """A compile-time constant where it is one."""
+        return text.extent(d, scope)
 
     # -- nests -----------------------------------------------------------------------------------------
-    def _nest(self, nest: Nest) -> list[str]:
+    def nest(self, nest: Nest) -> list[str]:
+        """Loops over vectors where they can be."""
         lines = [f"// {comment(', '.join(nest.origin))}"]
         scope = self.scope()
         pointers = dict(scope.pointers)
@@ -148,7 +75,7 @@ class CpuPrinter:
         for node in body:
             inner += self._node(node, nest, scope, 0)
         if len(body) > 1 or not isinstance(body[0], For):
-            return [*lines, "{", *_indent(inner), "}"]
+            return [*lines, "{", *indent(inner), "}"]
         return lines + inner
 
     def _arrays(self, nest: Nest, at: Symbol | None, pointers: dict[str, str]) -> list[str]:
@@ -169,7 +96,7 @@ class CpuPrinter:
         leaves = all(isinstance(child, Loop) for child in node.body)
         if leaves and vector_over(node, scope, self.schedule.program.buffers):
             return self._map(node, scope, depth)
-        name = _loop_name(depth)
+        name = loop_name(depth)
         inner = replace(scope, variables={**scope.variables, node.var: name})
         lines = self._arrays(nest, node.var, dict(scope.pointers))
         checked, inner = self._cells(node, inner)
@@ -179,7 +106,7 @@ class CpuPrinter:
         head = (
             f"for (std::ptrdiff_t {name} = 0; {name} < {text.dim(node.extent, scope)}; ++{name}) {{"
         )
-        return [head, *_indent(lines), "}"]
+        return [head, *indent(lines), "}"]
 
     def _cells(self, node: For, scope: Scope) -> tuple[list[str], Scope]:
         """Lines that read, once, the indices that loops inside ask for again and again."""
@@ -203,7 +130,7 @@ class CpuPrinter:
 
     def _map(self, node: For, scope: Scope, depth: int) -> list[str]:
         """An innermost parallel loop over vectors."""
-        tag = _loop_name(depth)
+        tag = loop_name(depth)
         variables = {**scope.variables, node.var: f"{tag}.i"}
         inner = replace(scope, variables=variables, lanes=(node.var, tag))
         lines: list[str] = []
@@ -211,7 +138,7 @@ class CpuPrinter:
             assert isinstance(loop, Loop)
             lines += self._leaf(loop, inner)
         count = text.extent(node.extent, scope)
-        return [f"sofie::map({count}, [&](auto {tag}) SOFIE_INLINE {{", *_indent(lines), "});"]
+        return [f"sofie::map({count}, [&](auto {tag}) SOFIE_INLINE {{", *indent(lines), "});"]
 
     def _leaf(self, loop: Loop, scope: Scope) -> list[str]:
         if loop.reduction is not None:
@@ -239,7 +166,7 @@ class CpuPrinter:
             where = text.pointer(name, parts[1], scope.scalar())
             if loop.update not in (None, "replace"):
                 present = f"sofie::load({where}, {scope.lanes[1]})"
-                value = _combine(loop.update, present, value, loop.body.dtype)
+                value = combine(loop.update, present, value, loop.body.dtype)
             if parts[0] != 1:
                 stride = f"static_cast<std::size_t>({text.dim(parts[0], scope.scalar())})"
                 return [f"sofie::scatter({where}, {stride}, {scope.lanes[1]}, {value});"]
@@ -249,7 +176,7 @@ class CpuPrinter:
             return [f"sofie::store({where}, {scope.lanes[1]}, {value});"]
         place = f"{name}[{text.dim(at, scope)}]"
         if loop.update not in (None, "replace"):
-            value = _combine(loop.update, place, value, loop.body.dtype)
+            value = combine(loop.update, place, value, loop.body.dtype)
         return [f"{place} = {value};"]
 
     # -- reductions --------------------------------------------------------------------------------------
@@ -269,7 +196,7 @@ class CpuPrinter:
         if vector and last is not None and len(variables) == 1:
             return [], self._vector_reduce(reduction.kind, last, body, scope)
         acc = self._fresh("acc")
-        start = _neutral(reduction.kind, body.dtype)
+        start = neutral(reduction.kind, body.dtype)
         if scope.lanes is None:
             lines = [f"{body.dtype.cpp} {acc} = {start};"]
         else:
@@ -287,9 +214,9 @@ class CpuPrinter:
         else:
             hoisted, deep = text.hoist(body, inner, self._fresh("v"))
             value = text.expression(body, deep)
-        update = [*hoisted, f"{acc} = {_combine(reduction.kind, acc, value, body.dtype)};"]
+        update = [*hoisted, f"{acc} = {combine(reduction.kind, acc, value, body.dtype)};"]
         for head in reversed(heads):
-            update = [head, *_indent(update), "}"]
+            update = [head, *indent(update), "}"]
         return lines + update, acc
 
     def _vector_reduce(self, kind: str, var: Symbol, body: Expr, scope: Scope) -> str:
@@ -328,87 +255,8 @@ class CpuPrinter:
         ]
         return lines, at
 
-    # -- kernels -----------------------------------------------------------------------------------------
-    def _operation(self, k: int, operation: Operation) -> list[str]:
-        called = as_call(operation) if isinstance(operation, Kernel) else call(operation)
-        assert called is not None, operation
-        kernel, operands = called.kernel, operation.operands
-        self.headers.add(kernel.header)
-        scope = self.scope()
-        templates = []
-        if called.traits:
-            templates.append(self._trait(kernel.name, called.traits))
-        templates += list(called.types)
-        arguments: list[str] = []
-        scratch = iter(self.schedule.scratch.get(k, ()))
-        for arg in called.args:
-            if isinstance(arg, In):
-                operand = operands[arg.operand]
-                arguments.append(text.pointer(self.pointers[operand.buffer], operand.offset, scope))
-            elif isinstance(arg, Stride):
-                arguments.append(text.extent(operands[arg.operand].strides[arg.axis], scope))
-            elif isinstance(arg, Strides):
-                dims = ", ".join(_size(d, scope) for d in operands[arg.operand].strides)
-                arguments.append(f"{{{dims}}}")
-            elif isinstance(arg, Out):
-                out = operation.outputs[arg.k]
-                arguments.append("nullptr" if out is None else self.pointers[out])
-            elif isinstance(arg, Extents):
-                dims = ", ".join(_size(d, scope) for d in arg.dims)
-                arguments.append(f"{{{dims}}}")
-            elif isinstance(arg, Scratch):
-                arguments.append(self.pointers[next(scratch)])
-            elif isinstance(arg, Null):
-                arguments.append("nullptr")
-            elif isinstance(arg, Fused):
-                arguments.append(self._epilogue(operation, kernel))
-            elif isinstance(arg, Spanned):
-                arguments.append(self._span(operation, arg, scope))
-            elif isinstance(arg, Plain):
-                arguments.append(plain(arg.value))
-            else:
-                arguments.append(text.extent(arg, scope))
-        template = f"<{', '.join(templates)}>" if templates else ""
-        head = f"// {comment(', '.join(operation.origin))}"
-        name = kernel.name if kernel.name[:2] == "::" else f"sofie::{kernel.name}"
-        return [head, *_wrapped(f"{name}{template}(", arguments)]
-
-    def _span(self, operation: Operation, arg: Spanned, scope: Scope) -> str:
-        """A span for a function of the user's, whose class keeps its name in standalone headers."""
-        if arg.of is None:
-            return "{}"
-        if isinstance(arg.of, In):
-            operand = operation.operands[arg.of.operand]
-            buffer, shape, const = operand.buffer, operand.shape, "const "
-            pointer = text.pointer(self.pointers[buffer], operand.offset, scope)
-        else:
-            found = operation.outputs[arg.of.k]
-            assert found is not None, operation
-            buffer, const, pointer = found, "", self.pointers[found]
-            shape = self.schedule.program.buffers[buffer].shape
-        dtype = self.schedule.program.buffers[buffer].dtype
-        dims = ", ".join(_size(d, scope) for d in shape)
-        return f"::sofie::Span<{const}{dtype.cpp}>({pointer}, {{{dims}}})"
-
-    def _trait(self, name: str, members: Sequence[tuple[str, Any]]) -> str:
-        lines = []
-        for key, value in members:
-            if isinstance(value, tuple):
-                kind = "bool" if value and isinstance(value[0], bool) else "std::size_t"
-                items = ", ".join(_trait_value(v) for v in value)
-                lines.append(f"static constexpr {kind} {key}[{max(len(value), 1)}] = {{{items}}};")
-            elif isinstance(value, Functor):
-                items = ", ".join(literal(v, DType.FLOAT) for v in value.args)
-                lines.append(f"static constexpr sofie::{value.name} {key}{{{items}}};")
-            else:
-                kind = {bool: "bool", float: "float"}.get(type(value), "std::size_t")
-                lines.append(f"static constexpr {kind} {key} = {_trait_value(value)};")
-        body = "\n".join(INDENT + line for line in lines)
-        if body not in self.traits:
-            self.traits[body] = self.structs.fresh(f"{name}_traits")
-        return self.traits[body]
-
-    def _epilogue(self, operation: Operation, kernel: CppKernel) -> str:
+    def fused(self, operation: Operation, kernel: CppKernel) -> str:
+        """A lambda, or one of the frequent epilogues by name."""
         groups = kernel.epilogue_axes
         assert groups is not None
         names = ["i"] if len(groups) == 2 else ["batch", "i"][: len(groups) - 1]
@@ -471,57 +319,8 @@ def _whole_rows(nest: Nest) -> frozenset[str]:
     return frozenset(found)
 
 
-def _loop_name(depth: int) -> str:
-    return "ijkl"[depth] if depth < 4 else f"i{depth}"
-
-
-def _wrapped(head: str, arguments: Sequence[str], width: int = 104) -> list[str]:
-    """A call over as many lines as it needs."""
-    lines, pad = [head], " " * 4
-    for k, argument in enumerate(arguments):
-        piece = argument + (");" if k == len(arguments) - 1 else ", ")
-        if len(lines[-1]) + len(piece) > width and lines[-1].strip():
-            lines[-1] = lines[-1].rstrip()
-            lines.append(pad)
-        lines[-1] += piece
-    return lines
-
-
 def _named(name: str, used: str) -> str:
     """The parameter's name, or nothing where the body does not use it (no warning)."""
     import re
 
     return f" {name}" if re.search(rf"\b{name}\b", used) else ""
-
-
-def _size(d: Dim, scope: Scope) -> str:
-    return number(d) if isinstance(d, int) else f"static_cast<std::size_t>({text.dim(d, scope)})"
-
-
-def _trait_value(value: Any) -> str:
-    return literal(value, DType.FLOAT) if isinstance(value, float) else number(value)
-
-
-def _indent(lines: Iterable[str]) -> list[str]:
-    return [INDENT + line for line in lines]
-
-
-def _neutral(kind: str, dtype: DType) -> str:
-    if kind == "sum":
-        return literal(0, dtype)
-    if kind == "prod":
-        return literal(1, dtype)
-    if dtype.is_float:
-        infinity = f"sofie::infinity<{dtype.compute.cpp}>()"
-        return f"-{infinity}" if kind == "max" else infinity
-    limits = f"std::numeric_limits<{dtype.cpp}>"
-    return f"{limits}::lowest()" if kind == "max" else f"{limits}::max()"
-
-
-def _combine(kind: str, acc: str, value: str, dtype: DType) -> str:
-    if kind in ("max", "min"):
-        return f"sofie::{kind}({acc}, {value})"
-    name = "add" if kind == "sum" else "mul"
-    if dtype.is_float:
-        return f"{acc} {'+' if kind == 'sum' else '*'} {value}"
-    return f"sofie::{name}({acc}, {value})"

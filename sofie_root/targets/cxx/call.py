@@ -86,8 +86,16 @@ class Fused:
     """The lambda of what is fused into the operation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """An object of a C++ struct in namespace ``sofie``, made from these members."""
+
+    type: str
+    members: tuple[Arg, ...]
+
+
 Arg: TypeAlias = (
-    Dim | In | Stride | Strides | Out | Extents | Scratch | Null | Spanned | Plain | Fused
+    Dim | In | Stride | Strides | Out | Extents | Scratch | Null | Spanned | Plain | Fused | Struct
 )
 """One argument of the C++ call; a Dim prints as ``sofie::fixed<8>{}`` or a run-time size."""
 

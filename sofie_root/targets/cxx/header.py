@@ -119,10 +119,10 @@ class _Writer:
         if self.standalone:
             code, kernels = bundle(headers)
             prelude = [code]
-            alias = [f"namespace sofie = ::{kernels};"]
+            sofie = f"::{kernels}"
         else:
             prelude = [f"#include <sofie/{name}>" for name in sorted(headers)] + [""]
-            alias = ["namespace sofie = ::sofie;"]
+            sofie = "::sofie"
         if users and self.inline:
             prelude.append(user_code(users, self.standalone))
         elif users:
@@ -131,7 +131,9 @@ class _Writer:
         lines = [*self._first_lines(), f"#ifndef {guard}", f"#define {guard} {tag}", ""]
         lines += self._refusal()
         lines += [*self._includes(), *prelude]
-        lines += [f"namespace {self.namespace} {{", "", *alias, ""]
+        inner = self.schedule.target.namespace
+        alias = f"namespace sofie = {sofie}{f'::{inner}' if inner else ''};"
+        lines += [f"namespace {self.namespace} {{", "", alias, ""]
         for members, name in self.shared.traits.items():
             lines += [f"struct {name} {{", members, "};", ""]
         if constants:

@@ -25,6 +25,7 @@ SOFIE_INLINE inline bool ordered_less(T a, T b) {
     return a < b;
   }
 }
+}  // namespace detail
 
 /// Moves the positions of the k best of column[n], whose elements are `step` apart, to the front of `order`.
 /// @param order [n]; what follows the k positions is the others in any order.
@@ -32,14 +33,13 @@ template <bool Largest, class T>
 void order_k_best(const T* column, std::size_t n, std::size_t step, std::size_t k, std::int64_t* order) {
   const auto before = [column, step](std::int64_t a, std::int64_t b) {
     const T p = column[static_cast<std::size_t>(a) * step], q = column[static_cast<std::size_t>(b) * step];
-    if (Largest ? ordered_less(q, p) : ordered_less(p, q)) return true;
-    if (Largest ? ordered_less(p, q) : ordered_less(q, p)) return false;
+    if (Largest ? detail::ordered_less(q, p) : detail::ordered_less(p, q)) return true;
+    if (Largest ? detail::ordered_less(p, q) : detail::ordered_less(q, p)) return false;
     return a < b;
   };
   for (std::size_t j = 0; j < n; ++j) order[j] = static_cast<std::int64_t>(j);
   std::partial_sort(order, order + k, order + n, before);
 }
-}  // namespace detail
 
 /// Positions of the elements of x[n] that are not zero, in order; the caller has counted them.
 template <class T>

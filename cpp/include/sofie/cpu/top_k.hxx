@@ -220,7 +220,7 @@ void top_k(std::size_t outer, std::size_t n, std::size_t inner, std::size_t k, c
           }
         }
       }
-      detail::order_k_best<P::largest>(column, n, inner, k, workspace);
+      order_k_best<P::largest>(column, n, inner, k, workspace);
       write(workspace);
     }
   }

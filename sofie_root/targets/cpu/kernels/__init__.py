@@ -1,7 +1,8 @@
 """The CPU's kernels: for each operation how it is called, how its weights are packed, and what it needs.
 
 Each module registers its operations with :func:`call`; what the plain operation of a model becomes is
-registered with :func:`choose`. The modules are found by being in this folder.
+registered with :func:`choose`. The modules are found by being in this folder. Operations that need no SIMD
+are called as by every C++ target (``targets/cxx/kernels``).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from importlib import import_module
 
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.operation import Operation
+from sofie_root.targets.cxx import kernels as core
 from sofie_root.targets.cxx.call import Call
 
 
 @singledispatch
 def call(operation: Operation) -> Call | None:
     """How an operation is called; None for one that must be replaced first (see :func:`choose`)."""
-    return None
+    return core.call(operation)
 
 
 @singledispatch
