@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,24 @@ def require_compiler(compiler: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"{compiler} is not installed; .ci/run should have installed it")
         pytest.skip(f"{compiler} is not installed")
+
+
+@cache
+def has_instructions(*sets: str) -> bool:
+    """Whether this machine runs all of these instruction sets, by the compiler's names for them."""
+    asked = " && ".join(f'__builtin_cpu_supports("{name}")' for name in sets) or "1"
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "supports")
+        command = ["g++", "-x", "c++", "-", "-o", str(program)]
+        source = f"int main() {{ return !({asked}); }}"
+        built = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
+        return built.returncode == 0 and subprocess.run([program], check=False).returncode == 0
+
+
+def require_instructions(*sets: str) -> None:
+    """Skips the test where the machine lacks one of the instruction sets."""
+    if not has_instructions(*sets):
+        pytest.skip(f"this machine has no {' and '.join(sets)}")
 
 
 def compile_program(

@@ -8,7 +8,7 @@ from pathlib import Path
 import fast_math_models
 import numpy as np
 import pytest
-from cpp_program import compile_program, require_compiler, run_program
+from cpp_program import compile_program, require_compiler, require_instructions, run_program
 
 from sofie_root.config import include_dir
 from sofie_root.model import Model
@@ -22,6 +22,9 @@ BUILDS = {
 }
 """The three forms of the kernels: x86-64 without FMA, with it, with AVX-512."""
 
+INSTRUCTIONS = {"avx2": ("avx2", "fma"), "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl")}
+"""What the machine must have to run them."""
+
 CPP_TESTS = Path(__file__).parent.parent / "cpp" / "tests"
 
 
@@ -29,6 +32,7 @@ CPP_TESTS = Path(__file__).parent.parent / "cpp" / "tests"
 def test_functions_keep_their_accuracy(build: str, tmp_path: Path) -> None:
     compiler, flags = BUILDS[build]
     require_compiler(compiler)
+    require_instructions(*INSTRUCTIONS.get(build, ()))
     fast = tmp_path / "functions.o"
     command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", *flags, f"-I{include_dir()}"]
     command += ["-c", str(CPP_TESTS / "math_functions.cpp"), "-o", str(fast)]
@@ -42,6 +46,7 @@ def test_functions_keep_their_accuracy(build: str, tmp_path: Path) -> None:
 def test_numbers_are_those_of_ordinary_builds(build: str, tmp_path: Path) -> None:
     compiler, flags = BUILDS[build]
     require_compiler(compiler)
+    require_instructions(*INSTRUCTIONS.get(build, ()))
     results = fast_math_models.run(compiler, flags, tmp_path, fast_math_models.ordinary)
     cases, networks = fast_math_models.cases(), fast_math_models.networks()
     failures = []

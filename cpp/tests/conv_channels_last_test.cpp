@@ -184,5 +184,5 @@ int main() {
   all<Line<6, 32, 9, 4, 2, 0>>();
   all<Volume<2, 31>>();
   all<Volume<5, 8>>();
-  return check::done("conv_channels_last");
+  return check::done("conv_channels_last_test");
 }
