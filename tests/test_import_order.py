@@ -18,7 +18,6 @@ ORDER = (
     ("config", "budget"),
     ("ir",),
     ("program",),
-    ("kernels",),
     ("ops",),
     ("build",),
     ("passes", "storage", "meanings", "accuracy"),

@@ -1,1 +1,1 @@
-"""What an operator lowers to: scalar expressions, loops and views over buffers, and kernel calls."""
+"""What an operator lowers to: scalar expressions, loops and views over buffers, and operations."""

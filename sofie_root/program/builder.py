@@ -29,14 +29,11 @@ from .expr import Call, Expr, Load, ResultSize, cast
 from .operation import Operand, Operation, contiguous_strides
 from .operations.matmul import Linear
 from .program import (
-    Arg,
     Bind,
     Branch,
     Buffer,
     Check,
     Fetch,
-    Kernel,
-    KernelSpec,
     Loop,
     Program,
     ReduceKind,
@@ -255,43 +252,7 @@ class Builder:
             return x
         return self.loop(x.shape, lambda *i: x[i], dtype)
 
-    # -- kernels, constants, run-time sizes ------------------------------------------------------------
-    def kernel(
-        self,
-        spec: KernelSpec,
-        args: Sequence[Arg],
-        inputs: Sequence[Tensor],
-        outputs: Sequence[TensorType | None],
-        traits: Sequence[tuple[str, Any]] = (),
-        types: Sequence[str] = (),
-    ) -> tuple[Tensor, ...]:
-        """Calls a kernel and returns its outputs.
-
-        Args:
-            spec: the kernel's declaration.
-            args: arguments of the C++ call in order.
-            inputs: operands that ``In(i)`` and ``Stride(i, axis)`` refer to.
-            outputs: type of each output; None for one that is not wanted (printed as nullptr; the
-                result then holds no tensor at that place that may be read).
-            traits: members of the trait struct.
-            types: further template arguments.
-        """
-        made = [None if t is None else self._buffer(t.shape, t.dtype) for t in outputs]
-        operands = tuple(x.operand for x in inputs)
-        names = tuple(None if m is None else m.buffer for m in made)
-        self.program.statements.append(
-            Kernel(
-                spec=spec,
-                args=tuple(args),
-                reads=operands,
-                outputs=names,
-                traits=tuple(traits),
-                types=tuple(types),
-                origin=self.origin,
-            )
-        )
-        return tuple(m if m is not None else inputs[0] for m in made)
-
+    # -- operations, constants, run-time sizes ------------------------------------------------------------
     def operation(
         self, kind: type[Operation], outputs: Sequence[TensorType | None], /, **values: Any
     ) -> tuple[Tensor, ...]:

@@ -1,15 +1,15 @@
 """A lowered model: buffers, and the statements that fill them in order.
 
-Three forms, as in DESIGN.md: a *view* is a loop whose body is a single read (it costs nothing once it is
-composed into its readers), a *loop* computes one expression per element, pointwise or reducing, and a
-*kernel* calls a templated C++ function of ``cpp/include/sofie``.
+There are three forms: a *view* is a loop whose body is a single read (it costs nothing once it is composed
+into its readers), a *loop* computes one expression per element, pointwise or reducing, and an *operation*
+(:mod:`.operation`) has a meaning of its own, such as a matrix product or a sort.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,6 @@ from .choice import Choice
 from .expr import Expr, Load, map_dim_loads, map_loads, substitute_dims
 from .operation import (
     AnyForm,
-    Epilogue,
-    Form,
     Forms,
     Operand,
     Operation,
@@ -160,166 +158,6 @@ class Loop:
             over = " ".join(f"{v} < {v.extent}" for v in self.reduction.vars)
             value = f"{self.reduction.kind}[{over}] {value}"
         return f"loop {ranges}: {target} {self.update or ''}= {value}"
-
-
-@dataclass(frozen=True, slots=True)
-class In:
-    """Kernel argument: pointer to the first element of input operand ``i``."""
-
-    i: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stride:
-    """Kernel argument: elements between neighbours of input operand ``i`` along ``axis``."""
-
-    i: int
-    axis: int
-
-
-@dataclass(frozen=True, slots=True)
-class Strides:
-    """Kernel argument: a braced list of the strides of input operand ``i``, axis by axis."""
-
-    i: int
-
-
-@dataclass(frozen=True, slots=True)
-class Out:
-    """Kernel argument: pointer to output ``i`` (``nullptr`` where nobody reads it)."""
-
-    i: int
-
-
-@dataclass(frozen=True, slots=True)
-class Extents:
-    """Kernel argument: a braced list of sizes, ``{h, w}``."""
-
-    dims: tuple[Dim, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """Kernel argument: pointer to workspace of ``size`` elements of ``dtype``, from the arena."""
-
-    size: Dim
-    dtype: DType
-
-
-@dataclass(frozen=True, slots=True)
-class Null:
-    """Kernel argument: an omitted pointer, ``nullptr``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spanned:
-    """Kernel argument: a ``sofie::Span`` of an operand or output with its shape; None: an empty one."""
-
-    of: In | Out | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """Kernel argument: an attribute as it is, a number, a text, or a tuple of numbers."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Functor:
-    """Value of a trait: an object of a C++ class in namespace ``sofie``, made from these numbers."""
-
-    name: str
-    args: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """Kernel argument: the epilogue lambda."""
-
-
-Arg: TypeAlias = (
-    Dim | In | Stride | Strides | Out | Extents | Scratch | Null | Spanned | Plain | Fused | Expr
-)
-"""One argument of the C++ call; a Dim prints as ``sofie::fixed<8>{}`` or a run-time size."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelSpec:
-    """A kernel: its C++ function, the form of its operands, and what it means in NumPy.
-
-    Attributes:
-        name: function in namespace ``sofie``; one of a user's starts with ``::``.
-        header: file under ``cpp/include/sofie`` that declares it; of a user's the absolute path.
-        reference: ``reference(kernel, inputs, resolve) -> outputs`` in NumPy, without epilogue; ``resolve``
-            turns a Dim into its number. Outputs are row-major; the caller gives them the buffer's shape.
-            Where the epilogue is for the scores, they are passed through a fourth argument, a function.
-        layouts: per input operand ``"contiguous"``, ``"strided"`` or ``"rows"`` (strided, but for the last
-            axis); the last one applies to any further operands.
-        epilogue: groups of output axes that become the arguments of the epilogue lambda, the last group
-            being the vectorised one; None where the kernel takes no epilogue.
-        named_epilogues: whether it knows the frequent epilogues by name (``cpu/epilogue.hxx``).
-        writes_all: whether it needs memory for outputs that nobody reads, too.
-        converts: whether the epilogue may give another dtype than the kernel computes in.
-    """
-
-    name: str
-    header: str
-    reference: Callable[..., list[Array]]
-    layouts: tuple[str, ...] = ("contiguous",)
-    epilogue: tuple[tuple[int, ...], ...] | None = None
-    named_epilogues: bool = False
-    writes_all: bool = False
-    converts: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel(Operation):
-    """One call of a kernel, for operations that have no class of their own yet.
-
-    Attributes:
-        spec: which kernel.
-        args: arguments of the C++ call in order.
-        reads: operands read.
-        traits: members of the trait struct that is the first template argument (empty: none); values are
-            ints, bools, floats, tuples of ints or functors.
-        types: further template arguments, C++ text made by the kernel's declaration.
-        fused: fused work on output 0.
-    """
-
-    spec: KernelSpec
-    args: tuple[Arg, ...]
-    reads: tuple[Operand, ...]
-    traits: tuple[tuple[str, Any], ...] = ()
-    types: tuple[str, ...] = ()
-    fused: Epilogue | None = None
-
-    SLOT: ClassVar[str] = "fused"
-
-    @property
-    def form(self) -> Form:
-        """In which form the kernel takes its operands."""
-        spec = self.spec
-        layouts = tuple((f"reads[{k}]", layout) for k, layout in enumerate(spec.layouts))
-        return Form(layouts, spec.layouts[-1], spec.epilogue, spec.writes_all, spec.converts)
-
-    def evaluate(self, resolve: Callable[[Dim], int], **operands: Any) -> list[Array]:
-        """The kernel's reference."""
-        return self.spec.reference(self, operands["reads"], resolve)
-
-    @property
-    def needs_infinity(self) -> str:
-        """Whether its traits say that NaN stands for missing values."""
-        return "takes NaN for missing values" if dict(self.traits).get("missing") else ""
-
-    @property
-    def title(self) -> str:
-        """The kernel's name."""
-        return f"kernel {self.spec.name}"
-
-    def trait(self, name: str) -> Any:
-        """Value of a member of the trait struct."""
-        return dict(self.traits)[name]
 
 
 @dataclass(frozen=True, slots=True)

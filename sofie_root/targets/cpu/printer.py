@@ -21,7 +21,7 @@ from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr
 from sofie_root.program.nest import For, Nest
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Kernel, Loop, Reduction
+from sofie_root.program.program import Loop, Reduction
 from sofie_root.program.uses import dim_reads
 from sofie_root.targets.cxx import text
 from sofie_root.targets.cxx.call import Call, CppKernel
@@ -31,7 +31,6 @@ from sofie_root.targets.cxx.names import comment
 from sofie_root.targets.cxx.printer import StepPrinter, combine, indent, loop_name, neutral
 from sofie_root.targets.cxx.text import INDENT, Scope
 
-from .as_call import as_call
 from .kernels import call
 from .loops import (
     VECTOR_KINDS,
@@ -52,7 +51,7 @@ class CpuPrinter(StepPrinter):
 
     def called(self, operation: Operation) -> Call:
         """How its kernel is called."""
-        called = as_call(operation) if isinstance(operation, Kernel) else call(operation)
+        called = call(operation)
         assert called is not None, operation
         return called
 

@@ -6,7 +6,7 @@ from sofie_root.ir.dim import Dim
 from sofie_root.ir.dtype import DType
 from sofie_root.program.nest import Step
 from sofie_root.program.operation import Form, Operation
-from sofie_root.program.program import Kernel, Program
+from sofie_root.program.program import Program
 from sofie_root.schedule.arithmetic import simplify_arithmetic, unroll_reductions
 from sofie_root.schedule.attention import fuse_attention
 from sofie_root.schedule.epilogue import fuse_epilogues
@@ -22,7 +22,6 @@ from sofie_root.targets.cxx.call import Call
 from sofie_root.targets.cxx.names import Names
 from sofie_root.targets.cxx.shared import Shared
 
-from .as_call import as_call
 from .choose import choose_forms
 from .kernels import call
 from .kernels.gemm import pack_weights
@@ -65,7 +64,7 @@ class Cpu(Target):
 
     def call(self, operation: Operation) -> Call | None:
         """How it is called; None for an operation that no form was chosen for yet."""
-        return as_call(operation) if isinstance(operation, Kernel) else call(operation)
+        return call(operation)
 
     def workspaces(self, operation: Operation) -> tuple[tuple[Dim, DType], ...]:
         """Those of its kernel."""

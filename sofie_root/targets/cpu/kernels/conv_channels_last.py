@@ -12,11 +12,11 @@ import numpy as np
 from sofie_root.budget import spend, spend_product
 from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.types import TensorType
-from sofie_root.kernels import gemm
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.operation import Array, Epilogue, Operand, Resolve
 from sofie_root.program.operations.conv import padded
 from sofie_root.program.operations.window import Spatial, Windowed
+from sofie_root.targets.cpu import packing
 from sofie_root.targets.cxx.call import Call, CppKernel, Extents, Fused, In, Out, Scratch, Strides
 
 from . import call
@@ -47,7 +47,7 @@ class ConvChannelsLast(Windowed):
 
     def evaluate(self, resolve: Resolve, **operands: Any) -> list[Array]:
         """A matrix product for each tap of the window."""
-        w = gemm.unpack(operands["w"], self.out_channels)
+        w = packing.unpack(operands["w"], self.out_channels)
         w = w.reshape(*self.kernel, self.in_channels, self.out_channels)
         return [sum(_product(seen, w[tap]) for tap, seen in _taps(self, operands["x"]))]  # type: ignore[list-item]
 
@@ -89,7 +89,7 @@ def conv_channels_last(b: Builder, x: Tensor, w: Tensor, window: Windowed) -> Te
         ConvChannelsLast,
         (TensorType(x.dtype, (x.shape[0], *window.out, outputs)),),
         x=x,
-        w=b.constant(gemm.pack(as_matrix(w.constant)), f"{w.buffer}.packed"),
+        w=b.constant(packing.pack(as_matrix(w.constant)), f"{w.buffer}.packed"),
         out_channels=outputs,
         out=window.out,
         **window.window,

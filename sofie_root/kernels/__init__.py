@@ -1,1 +1,0 @@
-"""Declarations of the C++ kernels: calls for the operators, packers, and NumPy references."""
