@@ -236,6 +236,28 @@ def test_a_node_of_the_model_is_refused_as_a_whole() -> None:
     assert [(r.node, r.operator) for r in caught.value.refusals] == [("dense", "keras.Dense")]
 
 
+def test_a_body_of_what_is_refused_is_refused() -> None:
+    b = GraphBuilder()
+    x, flag = b.input("x", "float32", (2,)), b.input("flag", "bool", ())
+
+    def branch(op: str) -> Graph:
+        inner = b.body(op)
+        inner.output("r", inner.add(op, inner.capture(x), name=op))
+        return inner.unverified()
+
+    with b.source("choice", "Choice", ("chosen",)):
+        b.add(If(branch("Relu"), branch("Fractal")), flag, x)
+    assert b.is_refused("chosen")
+    with pytest.raises(UnsupportedError) as caught:
+        b.graph()
+    assert [(r.node, r.operator) for r in caught.value.refusals] == [("choice", "Choice")]
+
+    b = GraphBuilder()
+    x = b.input("x", "float32", (2,))
+    with pytest.raises(UnsupportedError, match="Fractal 'Fractal'"):
+        branch("Fractal")
+
+
 def test_nodes_know_what_they_stand_for() -> None:
     b = GraphBuilder()
     x = b.input("x", "float32", (2, 2))

@@ -217,7 +217,13 @@ class GraphBuilder:
         return graph
 
     def unverified(self) -> Graph:
-        """The graph as far as it is: a body, which is verified with the graph around it."""
+        """The graph as far as it is: a body, which is verified with the graph around it.
+
+        Raises:
+            UnsupportedError: an output comes from a refused node; names all that were refused so far.
+        """
+        for value in self._graph.outputs.values():
+            self.type(value)
         self._graph.equalities = list(self._equalities)
         return self._graph
 

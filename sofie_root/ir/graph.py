@@ -210,7 +210,7 @@ def infer_types(graph: Graph, *, file: str | None = None) -> None:
     """
     refusals: list[Refusal] = []
     unknown: set[str] = set()
-    graph.equalities = []
+    demanded: dict[Equality, None] = {}
     for node in graph.nodes:
         if any(i in unknown for i in node.inputs if i is not None):
             unknown.update(o for o in node.outputs if o is not None)
@@ -224,10 +224,11 @@ def infer_types(graph: Graph, *, file: str | None = None) -> None:
         except ShapeError as error:
             error.file = file
             raise
-        graph.equalities.extend(e for e in equalities if e not in graph.equalities)
+        demanded.update(dict.fromkeys(equalities))
         for name, type_ in zip(node.outputs, outs, strict=False):
             if name is not None:
                 graph.types[name] = type_
+    graph.equalities = list(demanded)
     if refusals:
         raise UnsupportedError(refusals, file=file)
 

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 from sofie_root.budget import NODE, spend
-from sofie_root.build import GraphBuilder
+from sofie_root.build import DependsOnRefused, GraphBuilder
 from sofie_root.errors import BudgetError, ModelError
 from sofie_root.ir import OPERATORS, Graph, Node, Op, Refuse, TensorType
 from sofie_root.ir.graph import MALFORMED
@@ -164,9 +164,12 @@ class Importer:
         importer._nodes(proto.node, inner)
         for output in proto.output:
             importer._output(output.name, output.type.tensor_type.elem_type, inner)
-        graph = builder.unverified()
-        broken = any(builder.is_refused(v) for v in graph.outputs.values())
-        return None if broken or len(builder.refusals) > refused else graph
+        if len(builder.refusals) > refused:
+            return None
+        try:
+            return builder.unverified()
+        except DependsOnRefused:
+            return None
 
     def unroll(self, proto: GraphProto, raw: RawNode, scope: Scope, trips: int) -> None:
         """Puts the iterations of a Loop one after the other, in the place of the Loop.
