@@ -22,6 +22,17 @@ FIRST = list({case.op_type: case for case in reversed(ALL)}.values())
 """One case of each operator."""
 
 
+def form(case: Case) -> tuple[object, ...]:
+    """What tells cases apart here; numbers, dtypes and sizes do not, as these are what is changed."""
+    ranks = tuple(None if a is None else a.ndim for a in case.inputs)
+    return case.op_type, *sorted(case.attrs), ranks, case.constants, case.outputs
+
+
+OTHERS = list({form(case): case for case in (*reversed(ALL), *FIRST)}.values())
+OTHERS = [case for case in OTHERS if case not in FIRST]
+"""One case of each form but for the first ones."""
+
+
 def attempt(proto: ModelProto, what: str) -> None:
     """Reads, optimises and lowers a model; anything but a SofieError fails the test."""
     names = [proto.graph.node[0].op_type, *(i.name for i in proto.graph.input)]
@@ -46,7 +57,7 @@ def test_operators_with_one_thing_wrong(case: Case) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [c for c in ALL if c not in FIRST], ids=str)
+@pytest.mark.parametrize("case", OTHERS, ids=str)
 def test_other_cases_with_one_thing_wrong(case: Case) -> None:
     for what, proto in wrong_models(case):
         attempt(proto, f"{case.id}, {what}")
