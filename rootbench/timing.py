@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sofie_root.config import include_dir
 from sofie_root.runtime.compiler import find_compiler
 
 PythonCall = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
@@ -78,7 +79,7 @@ def work_folder() -> Path:
 @functools.cache
 def library() -> ctypes.CDLL:
     """The compiled ``timing.cpp``."""
-    lib = ctypes.CDLL(str(compile_shared(SOURCE, tail=("-ldl",))))
+    lib = ctypes.CDLL(str(compile_shared(SOURCE, (f"-I{include_dir()}",), ("-ldl",))))
     size, pointer = ctypes.c_size_t, ctypes.c_void_p
     lib.time_warm.argtypes = (pointer, pointer, size, pointer)
     lib.time_flushed.argtypes = (pointer, pointer, pointer, size, size, pointer)

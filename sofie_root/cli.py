@@ -93,6 +93,18 @@ examples:
   sofie-root check tagger.onnx --jit compiler      with the C++ compiler instead of ROOT's cling
   sofie-root check tagger.root --reference interpreter"""
 
+PROFILE = """\
+Compiles a model with a clock between its steps, runs it again and again, and prints for each step its
+nodes, the median of its time, its share of the whole, floating-point operations and bytes, and how
+close it comes to what the core could do at most (the roofline, measured by the way).
+
+--dim sets sizes of the random inputs; the model's dims stay symbolic.
+
+examples:
+  sofie-root profile tagger.onnx --dim N=1,n_tracks=40
+  sofie-root profile tagger.onnx --inputs event.npz
+  sofie-root profile tagger.onnx --json > profile.json"""
+
 BENCH = """\
 Times a model in sofie_root (compiled by the C++ compiler and by cling) and in ONNX Runtime, interleaved
 on one core, and checks that they agree.
@@ -288,6 +300,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_check)
 
+    profile = command("profile", "time of each step on this machine", PROFILE, dims)
+    profile.add_argument(
+        "--inputs", metavar="FILE.npz", help="inputs instead of random ones: x, ... or in0, ..."
+    )
+    profile.add_argument(
+        "--seconds", type=float, default=1.0, help="for how long calls are repeated (default: 1)"
+    )
+    profile.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    profile.set_defaults(run=_profile)
+
     bench = command("bench", "time it on this machine", BENCH, dims)
     bench.set_defaults(run=_bench)
 
@@ -298,6 +320,17 @@ def _parser() -> argparse.ArgumentParser:
     choice.add_argument("--version", action="store_true", help="version of sofie_root")
     place.set_defaults(run=_config)
     return parser
+
+
+def _profile(options: argparse.Namespace) -> int:
+    model = _load(options, {})
+    with _status(f"profiling {model.name}"):
+        report = model.profile(options.inputs, _sizes(options) or None, options.seconds)
+    if options.json:
+        print(report.json())
+        return 0
+    _table(report.title, report.COLUMNS, report.rows)
+    return 0
 
 
 def _bench(options: argparse.Namespace) -> int:

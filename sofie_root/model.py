@@ -35,6 +35,7 @@ from .targets.cxx.names import identifier
 if TYPE_CHECKING:
     from .check import Arrays, CheckReport
     from .runtime.dataframe import Columns
+    from .runtime.profile import ProfileReport
     from .runtime.session import Session
     from .storage import root_file
 
@@ -316,6 +317,37 @@ class Model:
         from .runtime.session import open_session
 
         return open_session(self, jit, exact, target)
+
+    def profile(
+        self,
+        inputs: Arrays | None = None,
+        dims: Mapping[str, int] | None = None,
+        seconds: float = 1.0,
+        exact: bool = False,
+        target: str = "cpu",
+    ) -> ProfileReport:
+        """Measures where the time goes, step by step, in a build that takes the time of each.
+
+        Args:
+            inputs: arrays by name or position (``in0``), or an .npz file; random ones if not given.
+            dims: sizes of symbolic dims of random inputs; those not given are drawn.
+            seconds: for about how long calls are repeated; the times are medians.
+            exact: see :meth:`generate`.
+            target: see :meth:`generate`.
+
+        Returns:
+            The steps with their nodes, times, floating-point operations, bytes and shares of the roofline;
+            ``print(report)`` shows a table, ``report.json()`` gives the same as JSON.
+
+        Raises:
+            ToolchainError: there is no C++ compiler, or it fails.
+            InputError: the inputs do not fit.
+        """
+        from .check import read_arrays
+        from .runtime.profile import profile
+
+        given = None if inputs is None else read_arrays(inputs, tuple(self.inputs), "in")
+        return profile(self, given, dims, seconds, exact, target)
 
     def check(
         self,

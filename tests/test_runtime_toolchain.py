@@ -254,7 +254,7 @@ def test_a_header_is_compiled_once(
 
 def test_an_included_header_is_part_of_the_key() -> None:
     digests = {
-        interpreter._digest(text)
+        interpreter.text_digest(text)
         for text in ("", "#include <sofie/cpu/math.hxx>", "#include <sofie/cpu/simd.hxx>")
     }
     assert len(digests) == 3

@@ -250,7 +250,7 @@ def spoiled(model: Model, exact: bool = False) -> Model:
     """The model with a schedule whose first two steps are swapped."""
     choice = default_choice(exact)
     right = model.scheduled(choice)
-    model._schedules[choice] = replace(
+    model._schedules[choice, "cpu"] = replace(
         right, steps=[right.steps[1], right.steps[0], *right.steps[2:]]
     )
     return model

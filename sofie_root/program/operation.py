@@ -156,6 +156,14 @@ class Operation:
         """
         raise NotImplementedError(type(self).__name__)
 
+    def multiply_adds(self, resolve: Resolve) -> int | None:
+        """Multiplications that are summed up, as the textbook counts them; None where that is not its work.
+
+        Args:
+            resolve: turns a size into its number.
+        """
+        return None
+
     @property
     def needs_infinity(self) -> str:
         """Why it depends on NaN or infinity, in words; empty where it does not."""

@@ -203,7 +203,7 @@ def with_unique_namespace(header: str) -> tuple[str, str]:
     namespaces = _NAMESPACE.findall(header.partition("\nstruct Session {")[0])
     if not namespaces:
         raise ToolchainError("not a header of sofie_root: it has no Session in a namespace")
-    suffix = f"_{_digest(header)[:12]}"
+    suffix = f"_{text_digest(header)[:12]}"
     name = rf"\b{namespaces[-1]}"  # also where the include guard has it
     text = re.sub(name, lambda m: m[0] + suffix, header, flags=re.IGNORECASE)
     return text, namespaces[-1] + suffix
@@ -391,7 +391,7 @@ extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sof
     namespace += (
         "_library"  # what cling will know it as, so that one process can load a header both ways
     )
-    path = library_path(source, _digest(source), namespace, is_generated)
+    path = library_path(source, text_digest(source), namespace, is_generated)
     try:
         handle = ctypes.CDLL(str(path))
         function = handle.sofie_model
@@ -409,7 +409,7 @@ extern "C" __attribute__((visibility("default"))) const sofie::runtime::Api* sof
 # --------------------------------------------------------------------------------------------------
 
 
-def _digest(text: str) -> str:
+def text_digest(text: str) -> str:
     """sha256 of a text and of every header of ours that it includes."""
     parts = [text, *(part for _, part in collect(_INCLUDE.findall(text)))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_root.budget import reserve, spend_product
+from sofie_root.ir.dim import product
 
 from ..operation import Array, Epilogue, Operand, Resolve
 from .window import Spatial, Windowed
@@ -38,6 +39,10 @@ class Conv(Windowed):
         """A matrix product for each tap of the window."""
         return [convolve(self, operands["x"], operands["w"], self.groups)]
 
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The weights of each output position, padding included."""
+        return resolve(self.x.shape[0] * product(self.out) * product(self.w.shape))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvTranspose(Windowed):
@@ -64,6 +69,10 @@ class ConvTranspose(Windowed):
         """A matrix product for each tap of the window."""
         out = tuple(map(resolve, self.out))
         return [spread(self, operands["x"], operands["w"], self.groups, out)]
+
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The weights of each channel, for each element of the input."""
+        return resolve(product(self.x.shape) * product(self.w.shape[1:]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +104,10 @@ class IntegerConv(Windowed):
         x, w, zero = (operands[name].astype(np.float64) for name in ("x", "w", "w_zero"))
         w = w - zero.reshape(-1, *(1,) * (w.ndim - 1))
         return [wrapped(convolve(self, x - operands["x_zero"], w, self.groups))]
+
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The weights of each output position, padding included."""
+        return resolve(self.x.shape[0] * product(self.out) * product(self.w.shape))
 
 
 def convolve(window: Windowed, x: Array, w: Array, groups: int) -> Array:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_root.budget import spend_product
+from sofie_root.ir.dim import product
 
 from ..operation import Array, Epilogue, Operand, Operation, Resolve
 from .conv import wrapped
@@ -39,6 +40,10 @@ class IntegerMatMul(Operation):
         """A product of doubles, which hold the sums exactly."""
         x, x_zero, w, w_zero = (operands[name] for name in ("x", "x_zero", "w", "w_zero"))
         return [multiply_integers(x, x_zero, w.astype(np.float64) - w_zero)]
+
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """K for each element of the result."""
+        return resolve(product(self.x.shape) * self.w.shape[-1])
 
 
 def multiply_integers(x: Array, x_zero: Array, w: Array) -> Array:

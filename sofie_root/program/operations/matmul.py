@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sofie_root.budget import spend_product
-from sofie_root.ir.dim import Dim
+from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.types import Shape
 
 from ..operation import Array, Epilogue, Operand, Operation, Resolve
@@ -50,6 +50,10 @@ class Linear(Operation):
         """``x @ w``."""
         spend_product(operands["x"], operands["w"])
         return [np.matmul(operands["x"], operands["w"])]
+
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """K for each element of the result."""
+        return resolve(product(self.rows) * self.n * self.k)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,10 @@ class MatMul(Operation):
         spend_product(operands["x"], operands["w"])
         return [np.matmul(operands["x"], operands["w"])]
 
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """K for each element of the result."""
+        return resolve(product(self.outer) * self.m * self.n * self.k)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention(Operation):
@@ -136,3 +144,9 @@ class Attention(Operation):
         steps = [resolve(d) * result.itemsize for d in self.strides]
         np.lib.stride_tricks.as_strided(result, value.shape, steps)[...] = value
         return [result]
+
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """K for each score, and N for each element of the result."""
+        *outer, n, d = self.v.shape
+        m, k = self.q.shape[-2:]
+        return resolve(product(tuple(outer)) * m * n * (k + d))

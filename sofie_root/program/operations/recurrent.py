@@ -111,6 +111,11 @@ class Recurrent(Operation):
         states = self._steps(run)
         return [run.y.transpose(1, 0, 2) if self.batch_first else run.y, *states]
 
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The input and the state times their weights, for each gate of each step."""
+        each = self.GATES * self.hidden * (self.inputs_of_step + self.hidden)
+        return resolve(self.seq * self.batch * each)
+
     def _steps(self, run: _Run) -> tuple[Array, ...]:
         """Fills ``run.y``; the last states."""
         raise NotImplementedError(type(self).__name__)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
+from sofie_root.ir.dim import Dim, product
 from sofie_root.ir.types import Shape
 
 from ..operation import Operation
@@ -46,6 +48,10 @@ class Windowed(Operation):
     def pads(self) -> bool:
         """Whether there is padding."""
         return any(self.pad_begin) or any(self.pad_end)
+
+    def taps(self, batch: Dim) -> Dim:
+        """Number of taps of all windows, padding included, over so many inputs."""
+        return batch * product(self.out) * prod(self.kernel)
 
     def windows(self, spatial: Spatial) -> Spatial:
         """How many whole windows fit into the padded input, along each axis.

@@ -55,6 +55,7 @@ def generate(
     source: str = "",
     namespace: str | None = None,
     inline_user_code: bool | None = None,
+    profile: bool = False,
 ) -> Header:
     """The header of a scheduled model.
 
@@ -68,12 +69,16 @@ def generate(
         namespace: namespace of the Session; made from the stem if not given.
         inline_user_code: inline the headers of custom operators, else include them; as ``standalone``
             if not given.
+        profile: add a member ``profile`` to the Session with the time of each step of the last call.
 
     Returns:
         The header's text and the constants that belong to it. The same input gives the same bytes.
     """
     inline = standalone if inline_user_code is None else inline_user_code
-    return _Writer(schedule, stem, weights, standalone, version, source, namespace, inline).header()
+    writer = _Writer(
+        schedule, stem, weights, standalone, version, source, namespace, inline, profile
+    )
+    return writer.header()
 
 
 class _Writer:
@@ -87,6 +92,7 @@ class _Writer:
         source: str,
         namespace: str | None,
         inline: bool,
+        profile: bool = False,
     ) -> None:
         self.schedule = schedule
         self.stem = stem
@@ -102,6 +108,7 @@ class _Writer:
         self.shared = Shared(
             string_literal(self.namespace) if embedded else found,
             None if embedded else f"{stem}.{weights}",
+            profile,
         )
         self.session = Struct(schedule, self.shared)
         self.constants = self.shared.constants

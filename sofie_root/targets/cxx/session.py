@@ -67,6 +67,9 @@ class Struct:
         self.sizes = {symbol: self.names.fresh(symbol.name) for symbol in schedule.symbols}
         for symbol, public in self.sizes.items():
             self.names.private(symbol, public)
+        self.profiles = shared.profile and not body
+        if self.profiles:
+            shared.headers.add("core/profile.hxx")
         self.bound = [s.symbol for s in schedule.steps if isinstance(s, Bind)]
         known = set(schedule.symbols)
         self.inputs = [
@@ -178,10 +181,16 @@ class Struct:
             *_indent(self._output_shape()),
             "",
             *_indent(self._prepare()),
+            *_indent(self._profile()),
             " private:",
             *_indent(self._members()),
             "};",
         ]
+
+    def _profile(self) -> list[str]:
+        """The times of the steps, where they are asked for."""
+        count = max(1, len(self.schedule.steps))
+        return [f"sofie::Profile<{count}> profile;", ""] if self.profiles else []
 
     def _constructor_of_body(self) -> list[str]:
         total = self.schedule.plan.total
@@ -292,7 +301,7 @@ class Struct:
 
     def _body(self) -> list[str]:
         """The statements of ``infer_to``."""
-        steps: list[str] = []
+        steps = ["this->profile.start();"] if self.profiles else []
         ready = set(self.schedule.symbols)
         new: list[Symbol | None] = []
         grown: set[str] = set()
@@ -310,6 +319,8 @@ class Struct:
             if not isinstance(step, Bind | Check):
                 steps.append("")
             steps += self._step(k)
+            if self.profiles and not isinstance(step, Bind | Check):
+                steps.append(f"this->profile.step({k});")
             if isinstance(step, Bind):
                 steps += self._check_products(step.symbol, self.printer.scope())
                 new.append(step.symbol)

@@ -22,10 +22,12 @@ class Shared:
         constants: array and C++ element type by member of Weights.
         weights_key: C++ expression of what ``sofie::shared_weights`` is asked for.
         weights_default: the weights file that a Session opens if it is told none (None: embedded).
+        profile: whether the Session takes the time of each step.
     """
 
     weights_key: str = ""
     weights_default: str | None = None
+    profile: bool = False
     headers: set[str] = field(default_factory=set)
     traits: dict[str, str] = field(default_factory=dict)
     structs: Names = field(default_factory=lambda: Names(KEYWORDS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,6 +54,10 @@ class DirectConv(Windowed):
         w = unpack(operands["w"], self.out_channels // groups)
         return [convolve(self, operands["x"], w.reshape(self.out_channels, *w.shape[2:]), groups)]
 
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The channels at each tap of each window."""
+        return resolve(self.taps(self.x.shape[0]) * self.out_channels * self.w.shape[2])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectConvTranspose(Windowed):
@@ -71,6 +76,11 @@ class DirectConvTranspose(Windowed):
         w = unpack(operands["w"], self.out_channels // groups).swapaxes(1, 2)
         w = w.reshape(x.shape[1], *w.shape[2:])
         return [spread(self, x, w, groups, tuple(map(resolve, self.out)))]
+
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The channels at each tap, for each element of the input."""
+        outputs = self.out_channels // resolve(self.w.shape[0])
+        return resolve(product(self.x.shape)) * prod(self.kernel) * outputs
 
 
 def pack(w: Array) -> Array:

@@ -51,6 +51,10 @@ class ConvChannelsLast(Windowed):
         w = w.reshape(*self.kernel, self.in_channels, self.out_channels)
         return [sum(_product(seen, w[tap]) for tap, seen in _taps(self, operands["x"]))]  # type: ignore[list-item]
 
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The channels at each tap of each window."""
+        return resolve(self.taps(self.x.shape[0]) * self.in_channels * self.out_channels)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvDepthwise(Windowed):
@@ -72,6 +76,10 @@ class ConvDepthwise(Windowed):
         """A sum of products over the taps of the window."""
         x, w = operands["x"], operands["w"]
         return [sum(seen * w[tap] for tap, seen in _taps(self, x))]
+
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The channels at each tap of each window."""
+        return resolve(self.taps(self.x.shape[0]) * self.x.shape[-1])
 
 
 def conv_channels_last(b: Builder, x: Tensor, w: Tensor, window: Windowed) -> Tensor:

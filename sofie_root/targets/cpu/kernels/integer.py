@@ -99,6 +99,10 @@ class PackedIntegerMatMul(Operation):
         right = w.astype(np.float64) - (0 if zero is None else zero)
         return [multiply_integers(operands["x"], operands["x_zero"], right)]
 
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """K for each element of the result."""
+        return resolve(product(self.x.shape) * self.n)
+
 
 @choose.register
 def _(operation: IntegerMatMul, b: Builder) -> tuple[Tensor]:

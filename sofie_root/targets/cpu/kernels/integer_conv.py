@@ -86,6 +86,11 @@ class PackedIntegerConv(Windowed):
         x = operands["x"].astype(np.float64) - operands["x_zero"]
         return [wrapped(convolve(self, x, w, self.groups))]
 
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """The channels at each tap of each window."""
+        width = self.in_channels // self.groups
+        return resolve(self.taps(self.x.shape[0]) * self.out_channels * width)
+
 
 @choose.register
 def _(operation: IntegerConv, b: Builder) -> tuple[Tensor]:

@@ -136,6 +136,10 @@ class Winograd(Windowed):
         y = np.ascontiguousarray(y[:, : out[0], : out[1]], dtype=packed.dtype)
         return [y if len(self.kernel) == 2 else y[:, 0]]
 
+    def multiply_adds(self, resolve: Resolve) -> int:
+        """As many as a direct convolution does, which is more than this one does."""
+        return resolve(self.taps(self.x.shape[0]) * self.in_channels * self.out_channels)
+
 
 def tiles(kernel: Sequence[int]) -> list[tuple[int, ...]]:
     """The tiles with which a kernel of this size can be computed, one or two axes; none for others."""
