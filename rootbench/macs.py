@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sofie_root.ir import Graph, Node, Symbol, TensorType
-from sofie_root.ir.dim import Atom, Dim, Poly, evaluate
+from sofie_root.ir.dim import Atom, Dim, Poly, value_of
 
 Shape = tuple[int, ...]
 
@@ -20,7 +20,7 @@ def count(graph: Graph, dims: Mapping[str, int]) -> int | None:
     sizes: dict[Atom, int] = {Symbol(name): size for name, size in dims.items()}
 
     def value(dim: Dim) -> int:
-        return int(evaluate(dim, sizes.__getitem__)) if isinstance(dim, Poly) else int(dim)
+        return int(value_of(dim, sizes.__getitem__)) if isinstance(dim, Poly) else int(dim)
 
     def shape(name: str | None) -> Shape:
         if name is None:

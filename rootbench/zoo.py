@@ -24,7 +24,7 @@ import numpy.typing as npt
 import sofie_root
 from sofie_root.check import compare
 from sofie_root.errors import SofieError
-from sofie_root.ir.dim import Symbol, evaluate, single_atom
+from sofie_root.ir.dim import Symbol, single_atom, value_of
 
 from .zoo_folder import ZOO
 
@@ -84,7 +84,7 @@ def _row(folder: Path, cling: bool) -> tuple[list[str], bool]:
         return [folder.name, *["-"] * (len(COLUMNS) - 2), reason], False
     sizes = _sizes(model, folder, meta)
     plan = model.schedule.plan
-    total = evaluate(plan.intermediates, lambda a: sizes[a.name])  # type: ignore[attr-defined]
+    total = value_of(plan.intermediates, lambda a: sizes[a.name])  # type: ignore[attr-defined]
     fine = diff <= tolerance and stored <= tolerance
     return [
         folder.name,

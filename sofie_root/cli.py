@@ -471,11 +471,11 @@ def _facts(report: InspectReport) -> list[tuple[str, str]]:
 
 def _arena(schedule: Schedule, size: int) -> str:
     """Bytes of temporaries where every size symbol has that size."""
-    from .ir.dim import evaluate
+    from .ir.dim import value_of
 
     plan = schedule.plan
     used = plan.arena_bytes({s.name: size for s in schedule.symbols})
-    total = evaluate(plan.intermediates, lambda _: size)
+    total = value_of(plan.intermediates, lambda _: size)
     return f"{_bytes(used)} for {_bytes(total)} of intermediates"
 
 

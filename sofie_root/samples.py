@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .budget import reserve
 from .errors import ShapeError
 from .ir import DType, Graph, Symbol, TensorType
-from .ir.dim import Atom, Dim, evaluate, linear, single_atom, size_symbols
+from .ir.dim import Atom, Dim, linear, single_atom, size_symbols, value_of
 from .meanings import Meaning, meanings
 from .program.program import Check
 
@@ -251,4 +251,4 @@ def _meant(
 
 
 def _value(dim: Dim, sizes: Mapping[Atom, int]) -> int:
-    return int(evaluate(dim, sizes.__getitem__))
+    return int(value_of(dim, sizes.__getitem__))

@@ -32,7 +32,7 @@ from small_models import (
 from sofie_root.config import VERSION, include_dir
 from sofie_root.errors import InputError
 from sofie_root.model import Model
-from sofie_root.targets.cxx.names import KEYWORDS, VARIABLES, Names, comment, string_literal
+from sofie_root.targets.cxx.names import KEYWORDS, VARIABLES, Identifiers, comment, string_literal
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
@@ -362,11 +362,11 @@ def test_no_name_is_a_macro_of_the_headers(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     macros = set(re.findall(r"^#define ([A-Za-z]\w*)", done.stdout, re.MULTILINE))
     assert len(macros) > 300
-    assert not {name for name in macros if Names().fresh(name) in macros}
+    assert not {name for name in macros if Identifiers().fresh(name) in macros}
 
 
 def test_identifiers_are_fresh_and_valid() -> None:
-    names = Names()
+    names = Identifiers()
     found = [names.fresh(text) for text in [*HOSTILE, *HOSTILE, *KEYWORDS]]
     assert len(set(found)) == len(found)
     for name in found:

@@ -17,7 +17,7 @@ from kernel_names import kernel_name
 from onnx_models import assert_same, model, node, random, tensor, value
 from small_models import attention, cnn, evil, mlp, parsed, rnn, selection, weight
 
-from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, ceildiv, evaluate, maximum, symbol
+from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, ceildiv, maximum, symbol, value_of
 from sofie_root.ir.dtype import DType
 from sofie_root.model import Model
 from sofie_root.program.interpret import evaluate as interpret
@@ -440,12 +440,12 @@ def values_of(plan_: Plan, sizes: Mapping[str, int]) -> tuple[dict[str, int], in
 
     offsets = {}
     for name, offset in plan_.offsets.items():
-        offsets[name] = known[offset_symbol(name)] = int(evaluate(offset, lookup))
-    return offsets, int(evaluate(plan_.total, lookup))
+        offsets[name] = known[offset_symbol(name)] = int(value_of(offset, lookup))
+    return offsets, int(value_of(plan_.total, lookup))
 
 
 def size_of(dim: Dim, sizes: Mapping[str, int]) -> int:
-    return int(evaluate(dim, lambda atom: sizes[atom.name]))
+    return int(value_of(dim, lambda atom: sizes[atom.name]))
 
 
 def assert_no_overlap(lifetimes: list[Lifetime], plan_: Plan, sizes: Mapping[str, int]) -> None:

@@ -461,11 +461,6 @@ def symbol(name: str) -> Poly:
     return as_poly(Symbol(name))
 
 
-def index(name: str, extent: Dim) -> Poly:
-    """A loop index symbol running over ``[0, extent)``."""
-    return as_poly(Symbol(name, extent))
-
-
 def single_atom(d: Dim) -> Atom | None:
     """The atom that this expression is, or None where it is anything else."""
     if isinstance(d, Poly) and len(d.terms) == 1:
@@ -681,7 +676,7 @@ def substitute(d: Dim, mapping: Mapping[Atom, Dim]) -> Dim:
     return total
 
 
-def evaluate(d: Dim, lookup: Lookup) -> Any:
+def value_of(d: Dim, lookup: Lookup) -> Any:
     """The value of an expression; ``lookup`` maps leaf atoms to ints (or integer arrays)."""
     if isinstance(d, int):
         return d
@@ -689,7 +684,7 @@ def evaluate(d: Dim, lookup: Lookup) -> Any:
     for mono, coeff in d.terms:
         term: Any = coeff
         for atom, power in mono:
-            value = atom.evaluate(tuple(evaluate(x, lookup) for x in atom.dims()), lookup)
+            value = atom.evaluate(tuple(value_of(x, lookup) for x in atom.dims()), lookup)
             term = term * value**power
         total = total + term
     return total

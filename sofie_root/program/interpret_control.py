@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sofie_root.budget import STATEMENT, account, reserve, spend
 from sofie_root.ir import Graph
-from sofie_root.ir.dim import Atom, evaluate
+from sofie_root.ir.dim import Atom, value_of
 
 from .program import Branch, Repeat
 
@@ -35,7 +35,7 @@ def run_repeat(
     trips = int(rest.pop(0).reshape(())) if repeat.trips else None
     again = bool(rest.pop(0).reshape(())) if repeat.condition else True
     if repeat.count is not None:
-        trips = int(evaluate(repeat.count, lambda atom: sizes[atom]))
+        trips = int(value_of(repeat.count, lambda atom: sizes[atom]))
     states = rest[: repeat.states]
     slices = rest[repeat.states : repeat.states + repeat.slices]
     captures = rest[repeat.states + repeat.slices :]

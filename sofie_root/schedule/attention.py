@@ -40,7 +40,7 @@ from sofie_root.program.uses import dim_reads
 
 from .arithmetic import reciprocal
 from .epilogue import index_of, with_acc
-from .inline import Decisions, remove_dead
+from .inline import Decisions, remove_dead_statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def fuse_attention(program: Program, decisions: Decisions) -> None:
                 break
             if found:
                 decisions.refused.append(f"{' + '.join(values.origin)} as attention: {found}")
-    remove_dead(program)
+    remove_dead_statements(program)
 
 
 # -- matching --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from sofie_root.program.operation import Epilogue, Operation
 from sofie_root.program.program import Loop, Program
 from sofie_root.program.uses import dim_reads, reads
 
-from .inline import Decisions, remove_dead
+from .inline import Decisions, remove_dead_statements
 
 MAX_EPILOGUE = 80
 """Nodes of an epilogue expression; beyond it the accumulators spill out of registers."""
@@ -52,7 +52,7 @@ def fuse_epilogues(program: Program, decisions: Decisions) -> None:
         program.replace(operation)
         at -= 1
     decisions.refused = list(dict.fromkeys(decisions.refused))
-    remove_dead(program)
+    remove_dead_statements(program)
 
 
 def fuse_early(program: Program, loop: Loop) -> bool:

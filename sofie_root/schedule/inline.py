@@ -61,7 +61,7 @@ def size(expr: Expr) -> int:
     return sum(1 for _ in ex.walk(expr))
 
 
-def remove_dead(program: Program) -> None:
+def remove_dead_statements(program: Program) -> None:
     """Drops statements whose results nobody needs, and kernel outputs that nobody reads."""
     needed = set(program.outputs.values())
     kept: list[Statement] = []
@@ -125,7 +125,7 @@ def inline(program: Program, decisions: Decisions) -> None:
             ):
                 program.replace(producer)
                 at -= 1
-    remove_dead(program)
+    remove_dead_statements(program)
 
 
 def _inline_scalar_constants(program: Program) -> None:

@@ -19,9 +19,9 @@ from sofie_root.ir.dim import (
     Symbol,
     as_poly,
     ceildiv,
-    evaluate,
     maximum,
     size_symbols,
+    value_of,
 )
 from sofie_root.program.expr import Cell
 from sofie_root.program.program import Buffer
@@ -119,8 +119,8 @@ class Plan:
             return known[atom] if atom in known else size(atom)
 
         for name, offset in self.offsets.items():
-            known[offset_symbol(name)] = int(evaluate(offset, lookup))
-        return lambda d: int(evaluate(d, lookup))
+            known[offset_symbol(name)] = int(value_of(offset, lookup))
+        return lambda d: int(value_of(d, lookup))
 
 
 def offset_symbol(name: str) -> Symbol:
@@ -135,7 +135,7 @@ def typical(d: Dim) -> int:
         assert not isinstance(atom, Cell), atom
         return TYPICAL_SIZE
 
-    return int(evaluate(d, lookup))
+    return int(value_of(d, lookup))
 
 
 def plan(lifetimes: list[Lifetime], known: set[Symbol]) -> Plan:

@@ -24,7 +24,7 @@ from sofie_root.program.program import (
 from sofie_root.program.uses import reads, writes
 
 from .finite import name_nodes, needs_infinity
-from .inline import Decisions, remove_dead
+from .inline import Decisions, remove_dead_statements
 from .memory import Lifetime, Plan, plan
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def store_outputs(program: Program, decisions: Decisions) -> None:
         taken.add(name)
         program.outputs[public] = name
         program.buffers[name] = replace(program.buffers[name], kind="output")
-    remove_dead(program)
+    remove_dead_statements(program)
 
 
 def schedule(graph: Graph, target: Target, choice: Choice | None = None) -> Schedule:

@@ -14,7 +14,7 @@ from sofie_root.program.program import Check, Program
 from sofie_root.schedule.inline import Decisions
 from sofie_root.schedule.schedule import Schedule, Stage
 
-from .cxx.names import Names
+from .cxx.names import Identifiers
 from .cxx.shared import Shared
 from .cxx.text import Scope
 
@@ -65,7 +65,7 @@ class Target(ABC):
 
     @abstractmethod
     def printer(
-        self, schedule: Schedule, names: Names, pointers: dict[str, str], shared: Shared
+        self, schedule: Schedule, names: Identifiers, pointers: dict[str, str], shared: Shared
     ) -> Printer:
         """What prints the steps of a schedule.
 

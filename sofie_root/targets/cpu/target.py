@@ -19,7 +19,7 @@ from sofie_root.schedule.schedule import Schedule, store_outputs
 from sofie_root.schedule.split import split_indices
 from sofie_root.targets.base import Printer, Target
 from sofie_root.targets.cxx.call import Call
-from sofie_root.targets.cxx.names import Names
+from sofie_root.targets.cxx.names import Identifiers
 from sofie_root.targets.cxx.shared import Shared
 
 from .choose import choose_forms
@@ -77,7 +77,7 @@ class Cpu(Target):
         return build(program, decisions)
 
     def printer(
-        self, schedule: Schedule, names: Names, pointers: dict[str, str], shared: Shared
+        self, schedule: Schedule, names: Identifiers, pointers: dict[str, str], shared: Shared
     ) -> Printer:
         """Loops over vectors, and calls of kernels."""
         return CpuPrinter(schedule, names, pointers, shared.headers, shared.traits, shared.structs)

@@ -17,7 +17,7 @@ from .text import INDENT, Scope
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class PrintedBody:
     """A body of control flow as C++ sees it: its struct, the member of that type, its schedule."""
 
     struct: str
@@ -32,7 +32,7 @@ class Control:
 
     step: Branch | Repeat
     stem: str
-    bodies: tuple[Body, ...]
+    bodies: tuple[PrintedBody, ...]
 
     def result(self, k: int) -> str:
         """The member that holds result ``k``."""
@@ -130,7 +130,7 @@ class Control:
         head = "for (std::int64_t iteration = 0; again && iteration < trips; ++iteration) {"
         return [*lines, head, *(INDENT + line for line in loop), "}"]
 
-    def _state_sizes(self, step: Repeat, body: Body) -> dict[Symbol, str]:
+    def _state_sizes(self, step: Repeat, body: PrintedBody) -> dict[Symbol, str]:
         """Sizes of states that change from one iteration to the next."""
         program = body.schedule.program
         first = 2 if step.numbered else 0
@@ -155,13 +155,15 @@ def _pointer(operand: Operand, scope: Scope) -> str:
     return text.pointer(scope.pointers[operand.buffer], operand.offset, scope)
 
 
-def _sizes(body: Body, scope: Scope, own: dict[Symbol, str]) -> list[str]:
+def _sizes(body: PrintedBody, scope: Scope, own: dict[Symbol, str]) -> list[str]:
     return [
         f"static_cast<std::size_t>({own[s] if s in own else scope.variables[s]})"
         for s in body.schedule.symbols
     ]
 
 
-def _call(body: Body, sizes: Sequence[str], inputs: Sequence[str], results: Sequence[str]) -> str:
+def _call(
+    body: PrintedBody, sizes: Sequence[str], inputs: Sequence[str], results: Sequence[str]
+) -> str:
     weights = ["w"] if body.weights else []
     return f"{body.member}.infer_to({', '.join([*weights, *sizes, *inputs, *results])});"

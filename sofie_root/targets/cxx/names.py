@@ -42,7 +42,7 @@ def identifier(text: str) -> str:
     return name[:60].rstrip("_")
 
 
-class Names:
+class Identifiers:
     """Hands out identifiers: the same key gives the same name, different keys never share one."""
 
     def __init__(self, taken: frozenset[str] = KEYWORDS) -> None:

@@ -34,7 +34,7 @@ from .call import (
 )
 from .flatten import flatten_expr
 from .literals import literal, number, plain
-from .names import Names, comment, string_literal
+from .names import Identifiers, comment, string_literal
 from .text import INDENT, Scope
 
 
@@ -52,11 +52,11 @@ class StepPrinter(ABC):
     """
 
     schedule: Schedule
-    names: Names
+    names: Identifiers
     pointers: dict[str, str]
     headers: set[str] = field(default_factory=set)
     traits: dict[str, str] = field(default_factory=dict)
-    structs: Names = field(default_factory=Names)
+    structs: Identifiers = field(default_factory=Identifiers)
     _serial: dict[str, int] = field(default_factory=dict)
 
     # -- what a target adds ------------------------------------------------------------------------------

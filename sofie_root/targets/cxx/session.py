@@ -15,10 +15,10 @@ from sofie_root.schedule.memory import offset_symbol
 from sofie_root.schedule.schedule import Schedule
 
 from . import text
-from .control import Body, Control
+from .control import Control, PrintedBody
 from .limits import limits
 from .literals import number
-from .names import KEYWORDS, Names, comment, string_literal
+from .names import KEYWORDS, Identifiers, comment, string_literal
 from .shared import Shared
 from .text import INDENT, Scope
 
@@ -63,7 +63,7 @@ class Struct:
         self.name = name
         self.is_body = body
         self.program = schedule.program
-        self.names = Names(KEYWORDS)
+        self.names = Identifiers(KEYWORDS)
         self.sizes = {symbol: self.names.fresh(symbol.name) for symbol in schedule.symbols}
         for symbol, public in self.sizes.items():
             self.names.private(symbol, public)
@@ -145,7 +145,9 @@ class Struct:
                     schedule, self.shared, self.shared.structs.fresh(f"{stem}_{kind}"), True
                 )
                 self.nested.append(struct)
-                bodies.append(Body(struct.name, f"{stem}_{kind}_", schedule, struct.reads_weights))
+                bodies.append(
+                    PrintedBody(struct.name, f"{stem}_{kind}_", schedule, struct.reads_weights)
+                )
             self.calls[step.name] = Control(step, stem, tuple(bodies))
 
     # -- the struct, in output order ---------------------------------------------------------------------

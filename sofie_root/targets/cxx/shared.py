@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .names import KEYWORDS, Names
+from .names import KEYWORDS, Identifiers
 
 
 @dataclass(slots=True)
@@ -30,6 +30,6 @@ class Shared:
     profile: bool = False
     headers: set[str] = field(default_factory=set)
     traits: dict[str, str] = field(default_factory=dict)
-    structs: Names = field(default_factory=lambda: Names(KEYWORDS))
-    members: Names = field(default_factory=lambda: Names(KEYWORDS))
+    structs: Identifiers = field(default_factory=lambda: Identifiers(KEYWORDS))
+    members: Identifiers = field(default_factory=lambda: Identifiers(KEYWORDS))
     constants: dict[str, tuple[npt.NDArray[Any], str]] = field(default_factory=dict)

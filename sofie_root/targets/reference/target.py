@@ -7,11 +7,11 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program.nest import For, Nest, Step
 from sofie_root.program.operation import Form, Operation
 from sofie_root.program.program import Loop, Program
-from sofie_root.schedule.inline import Decisions, compose_views, remove_dead
+from sofie_root.schedule.inline import Decisions, compose_views, remove_dead_statements
 from sofie_root.schedule.schedule import Schedule, store_outputs
 from sofie_root.targets.base import Printer, Target
 from sofie_root.targets.cxx.call import Call
-from sofie_root.targets.cxx.names import Names
+from sofie_root.targets.cxx.names import Identifiers
 from sofie_root.targets.cxx.shared import Shared
 
 from .kernels import call
@@ -23,7 +23,7 @@ def drop_unread(program: Program, decisions: Decisions) -> None:
 
     Leaves: no view that has been composed into all that read it.
     """
-    remove_dead(program)
+    remove_dead_statements(program)
 
 
 class Reference(Target):
@@ -56,7 +56,7 @@ class Reference(Target):
         return [_nest(s) if isinstance(s, Loop) else s for s in program.statements]
 
     def printer(
-        self, schedule: Schedule, names: Names, pointers: dict[str, str], shared: Shared
+        self, schedule: Schedule, names: Identifiers, pointers: dict[str, str], shared: Shared
     ) -> Printer:
         """Loops over scalars, and calls of kernels."""
         return ReferencePrinter(

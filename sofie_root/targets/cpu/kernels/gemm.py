@@ -13,7 +13,7 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program.operation import Array, Operand, Resolve
 from sofie_root.program.operations.matmul import Attention, Linear, MatMul
 from sofie_root.program.program import Buffer, Program
-from sofie_root.schedule.inline import Decisions, remove_dead
+from sofie_root.schedule.inline import Decisions, remove_dead_statements
 from sofie_root.targets.cpu.packing import PANEL, pack, unpack
 from sofie_root.targets.cxx.call import Arg, Call, CppKernel, Fused, In, Out, Scratch, Stride
 
@@ -75,7 +75,7 @@ def pack_weights(program: Program, decisions: Decisions) -> None:
             x=s.x, w=w, columns=s.n, fused=s.fused, outputs=s.outputs, origin=s.origin
         )
     if packed:
-        remove_dead(program)
+        remove_dead_statements(program)
 
 
 @call.register
