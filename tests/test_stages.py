@@ -33,7 +33,9 @@ from sofie_root.program.verify import ProgramError, verify
 from sofie_root.schedule.inline import Decisions
 from sofie_root.schedule.run import run
 from sofie_root.schedule.schedule import schedule
+from sofie_root.targets.base import Target
 from sofie_root.targets.cpu.target import CPU
+from sofie_root.targets.reference.target import REFERENCE
 
 Arrays = Mapping[str, np.ndarray]
 EVERY = [(case, False) for case in (*CASES, *KERNEL_CASES, *IMAGE_CASES)]
@@ -43,12 +45,18 @@ BATCH = 60
 """Operator cases in one test."""
 
 
-def follow(graph: Graph, inputs: Arrays, choice: Choice, tolerance: float = 1e-4) -> None:
+def follow(
+    graph: Graph,
+    inputs: Arrays,
+    choice: Choice,
+    tolerance: float = 1e-4,
+    target: Target = CPU,
+) -> None:
     """Runs the stages one by one; fails at the first that breaks the program or changes its numbers."""
-    program = lower(graph, choice, CPU)
+    program = lower(graph, choice, target)
     verify(program)
     before = interpret(program, inputs)
-    for k, stage in enumerate(CPU.stages):
+    for k, stage in enumerate(target.stages):
         stage(program, Decisions())
         where = f"{graph.name}, after stage {k}, {stage.__name__}"
         try:
@@ -61,7 +69,7 @@ def follow(graph: Graph, inputs: Arrays, choice: Choice, tolerance: float = 1e-4
         before = after
     where = f"{graph.name}, the steps in the arena"
     try:
-        after = run(schedule(graph, CPU, choice), inputs)
+        after = run(schedule(graph, target, choice), inputs)
     except Exception as error:
         raise AssertionError(f"{where}: {error}") from error
     for name, expected in before.items():
@@ -90,17 +98,26 @@ def test_small_models(name: str, mode: Any) -> None:
     follow(model.graph, example.inputs, Choice(mode))
 
 
+@pytest.mark.parametrize("name", [*SMALL, "attention"])
+def test_small_models_for_the_reference_target(name: str) -> None:
+    model = attention() if name == "attention" else SMALL[name]()
+    example = model.example
+    assert example is not None
+    follow(model.graph, example.inputs, Choice(), target=REFERENCE)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_attentions(mode: Any) -> None:
     for case in ATTENTIONS:
         follow(Model(from_proto(case.model())).graph, case.feeds(), Choice(mode))
 
 
-def _follow_cases(cases: list[tuple[Case, bool]], mode: Any) -> None:
+def _follow_cases(cases: list[tuple[Case, bool]], mode: Any, target: Target = CPU) -> None:
     failures = []
     for case, symbolic in cases:
         try:
-            follow(Model(from_proto(case.model(symbolic))).graph, case.feeds, Choice(mode))
+            graph = Model(from_proto(case.model(symbolic))).graph
+            follow(graph, case.feeds, Choice(mode), target=target)
         except AssertionError as error:
             failures.append(f"{case.id}: {error}")
     assert not failures, "\n".join(failures)
@@ -111,6 +128,7 @@ def test_operator_cases(start: int) -> None:
     """Every eighth case, with another choice of kernels for each; the slow test has them all."""
     for k, mode in enumerate(MODES):
         _follow_cases(EVERY[start + k : start + 8 * BATCH : 8], mode)
+    _follow_cases(EVERY[start + len(MODES) : start + 8 * BATCH : 8], "auto", REFERENCE)
 
 
 @pytest.mark.slow

@@ -184,13 +184,17 @@ def _compile(
 
 @cache
 def included() -> list[str]:
-    """Names of the headers that generated code may include; those that need ROOT are not among them."""
+    """Names of the headers that code for the CPU may include; those that need ROOT are not among them."""
     sources = Path(sofie_root.__file__).parent.rglob("*.py")
     named = {n for path in sources for n in re.findall(r"\b\w+/\w+\.hxx", path.read_text())}
     sofie = include_dir() / "sofie"
     found = [p.relative_to(sofie).as_posix() for p in sofie.glob("*/*.hxx")]
     return sorted(
-        n for n in found if n in named and not any(_OF_ROOT.search(t) for _, t in collect([n]))
+        n
+        for n in found
+        if n in named
+        and not n.startswith("reference/")
+        and not any(_OF_ROOT.search(t) for _, t in collect([n]))
     )
 
 

@@ -1,4 +1,4 @@
-"""Ensembles of decision trees (``core/trees.hxx``)."""
+"""Ensembles of decision trees (``cpu/trees.hxx``)."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _(operation: PackedTrees) -> Call:
     trees, targets = operation.roots.shape[0], operation.base.shape[0]
     operands = (In("x"), *map(In, operation.CONSTANTS))
     return Call(
-        CppKernel(name="trees", header="core/trees.hxx"),
+        CppKernel(name="trees", header="cpu/trees.hxx"),
         (*operation.x.shape, trees, *operands, Out()),
         (
             ("targets", targets),

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <limits>
 
-#include "basics.hxx"
+#include "../core/basics.hxx"
 
 namespace sofie {
 inline namespace SOFIE_ISA {
