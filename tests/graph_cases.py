@@ -352,6 +352,9 @@ def _nothing() -> None:
     add("concat_one", nodes, {"x": x[:, :1]}, "y", tensors=sizes)
     nodes = [node("Concat", ["none", "x", "none"], ["d"], axis=1), node("Exp", ["d"], ["y"])]
     add("concat_nothing_else", nodes, {"x": x}, "y", tensors=more)
+    nodes = [node("Tanh", ["x"], ["t"]), node("Sub", ["rows", "t"], ["y"])]
+    rows = {"rows": np.zeros((0, 4), np.float32)}
+    add("constant_without_rows", nodes, {"x": x[:1]}, "y", tensors=rows)
     for name, empty in (("rows", x[:0]), ("columns", x[:, :0])):
         nodes = [
             node("Tanh", ["x"], ["t"]),

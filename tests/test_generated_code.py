@@ -133,6 +133,8 @@ def odd_models() -> list[Model]:
         model([pad, node("ReduceL2", ["a"], ["y"])], [value("x", [40, 1])], ["y"],
               [tensor("p", np.array([2, 0, 2, 1]))]),
         model([square, node("ReduceMean", ["m"], ["y"])], [value("x", [1, "N", "N"], brain)], ["y"]),
+        model([square, node("Sub", ["rows", "m"], ["y"])], [value("x", [1, 4])], ["y"],
+              [tensor("rows", np.zeros((0, 4), np.float32))]),
     ]  # fmt: skip
     return [parsed(proto, f"odd{k}") for k, proto in enumerate(protos)]
 

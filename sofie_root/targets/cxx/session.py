@@ -110,7 +110,7 @@ class Struct:
                     self.shared.constants[member] = array, buffer.dtype.cpp
                     pointers[name] = f"w.{member}"
                 else:
-                    pointers[name] = f"static_cast<const {buffer.dtype.cpp}*>(nullptr)"
+                    pointers[name] = f"sofie::no_elements<{buffer.dtype.cpp}>()"
             elif buffer.kind == "results":
                 pointers[name] = self.controls[name]
             else:

@@ -14,6 +14,13 @@
 
 namespace sofie {
 
+/// Where a constant without elements begins. The loops over it have no iterations, but their text adds an
+/// index, which compilers warn of where they see that the pointer is null.
+template <class T>
+inline const T* no_elements() {
+  return nullptr;
+}
+
 #ifndef SOFIE_GUARD_PAGES  // tests have another Arena, of guarded.hxx, which they include before
 /// Memory for temporaries, 64-byte aligned; it only grows, so a warm Session never allocates.
 class Arena {
