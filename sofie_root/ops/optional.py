@@ -1,4 +1,4 @@
-"""Optionals, as far as they are tensors: what is there, or is not, is known while parsing."""
+"""Optional inputs that hold a tensor or nothing; which of the two is known while parsing."""
 
 from __future__ import annotations
 

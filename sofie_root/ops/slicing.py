@@ -21,7 +21,7 @@ from .shape import bind_sizes, static_length
 from .symbolic import carried, static
 
 FAR = (1 << 31) - 1
-"""A start or end beyond this means as far as the axis goes."""
+"""A start or an end beyond this means the end of the axis."""
 
 LONGEST = 1 << 44
 """No axis is longer, so a longer step is as good as one of this length."""
@@ -54,7 +54,7 @@ def window(start: Dim, end: Dim, step: int, size: Dim) -> Window:
 def _from_front(position: Dim, size: Dim, low: Dim, high: Dim) -> Dim:
     """A position where negative ones count from the end; the sign may be known only at run time.
 
-    One that is meant to be as far as the axis goes is ``low`` or ``high``.
+    A position that means an end of the axis becomes ``low`` or ``high``.
     """
     if isinstance(position, int):
         if abs(position) >= FAR:

@@ -70,7 +70,7 @@ class IntegerProduct:
 
 
 def _integer_product(node: Node, sweep: Sweep) -> IntegerProduct | None:
-    """The product that takes the node's place, None where it is none of dequantised operands."""
+    """The product that takes the node's place; None where the node does not multiply dequantised operands."""
     form = FORMS.get(node.op.name) if not node.op.domain else None
     if form is None:
         return None

@@ -234,7 +234,7 @@ class Repeat:
         inputs: trip count and condition (where they exist), states, slices, captures, in this order.
         trips: whether the first input is a trip count.
         condition: whether the next input is a condition.
-        count: number of iterations where it is a size (None: trip count and condition tell).
+        count: number of iterations where it is a size; None where trip count and condition decide.
         numbered: whether the body takes the iteration number and the condition first, and gives the
             condition first (Loop).
         states: number of states.

@@ -37,7 +37,7 @@ NUMBER_LANES = FLOAT_LANES | LANE_INTEGERS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """What is true of a scalar function, whoever asks.
+    """The facts about a scalar function that do not depend on a target.
 
     Attributes:
         arguments: how many it takes.

@@ -1,11 +1,12 @@
-"""Cheaper arithmetic for the same result, or for one that is rounded as well.
+"""Replaces arithmetic by cheaper arithmetic that gives the same result, or one that is as well rounded.
 
-Divisions cost most: a vector of them takes as long as ten products. Dividing by a power of two is
-multiplying; what divides by a standard deviation (a normalisation written out in operators) multiplies
-by its reciprocal, computed once per row; the argument of erf may be rounded once more. ``1 + erf(x)``, of
-which Gelu is made, needs no more than a small absolute error and is one function.
+Divisions cost most: a vector of them takes as long as ten products. A division by a power of two becomes a
+product. A normalisation that is written out in operators divides each row by its standard deviation; the
+reciprocal of that is computed once per row instead. The argument of erf may be rounded once more than in the
+model. Gelu uses ``1 + erf(x)``, which needs only a small absolute error and becomes one function.
 
-A quotient is left alone otherwise: what it feeds may be discontinuous (floor, round, a comparison).
+All other quotients stay as they are, because the functions that read them may be discontinuous (floor,
+round, a comparison).
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def _rewritten(e: Expr, rule: Callable[[Call], Expr]) -> Expr:
     return rule(replace(e, args=tuple(_rewritten(a, rule) for a in e.args)))
 
 
-def _known(e: Call) -> Expr | None:
-    """Comparisons of integers that always come out alike, and a choice by such a condition."""
+def _constant_result(e: Call) -> Expr | None:
+    """What a comparison of integers gives for all values, or a choice by such a condition; else None."""
     if e.function == "select" and isinstance(e.args[0], Const):
         return e.args[1 if e.args[0].value else 2]
     a, b = e.args if len(e.args) == 2 else (None, None)
@@ -114,9 +115,9 @@ def _known(e: Call) -> Expr | None:
 
 
 def _simpler(e: Call) -> Expr:
-    known = _known(e)
-    if known is not None:
-        return known
+    result = _constant_result(e)
+    if result is not None:
+        return result
     unchanging = FUNCTIONS[e.function].unchanging
     if unchanging is not None and e.dtype.is_float:
         # Exporters write an infinite limit where a Clip has only the other one.

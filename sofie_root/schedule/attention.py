@@ -66,13 +66,13 @@ def fuse_attention(program: Program, decisions: Decisions) -> None:
         return
     for values in [s for s in program.statements if isinstance(s, MatMul)]:
         for side in (0, 1):
-            found = _match(program, values, side)
-            if isinstance(found, Match):
-                _replace(program, found)
-                decisions.fused.append(f"{' + '.join(found.origin)} are one attention")
+            match = _match(program, values, side)
+            if isinstance(match, Match):
+                _replace(program, match)
+                decisions.fused.append(f"{' + '.join(match.origin)} are one attention")
                 break
-            if found:
-                decisions.refused.append(f"{' + '.join(values.origin)} as attention: {found}")
+            if match:
+                decisions.refused.append(f"{' + '.join(values.origin)} as attention: {match}")
     remove_dead_statements(program)
 
 
@@ -278,7 +278,7 @@ def _linear(flat: Dim, axes: Sequence[Symbol]) -> tuple[tuple[Dim, ...] | None, 
 
 def _splits(flat: Dim, variables: Sequence[Symbol]) -> list[tuple[Symbol, Dim]]:
     """Variables that are divided somewhere in a position, and the inner extents that would undo it."""
-    found: list[tuple[Symbol, Dim]] = []
+    divided: list[tuple[Symbol, Dim]] = []
     for atom in walk(flat):
         if not isinstance(atom, FloorDiv):
             continue
@@ -288,12 +288,12 @@ def _splits(flat: Dim, variables: Sequence[Symbol]) -> list[tuple[Symbol, Dim]]:
                 continue
             inner = floordiv(atom.b, parts[0])
             if inner * parts[0] == atom.b and floordiv(v.extent, inner) * inner == v.extent:
-                found.append((v, inner))
-    return found
+                divided.append((v, inner))
+    return divided
 
 
 def _sources(program: Program, operands: Sequence[Operand]) -> list[Source]:
-    """The operands as far as they can be bypassed, their batch split where that makes it possible."""
+    """Where each operand was copied from, if it can be read there; the batch is split where that helps."""
     resolved = [_resolve(program, o) for o in operands]
     for inner in (size for _, sizes in resolved for size in sizes):
         if all(o.shape[0] == 1 for o in operands):
@@ -306,20 +306,20 @@ def _sources(program: Program, operands: Sequence[Operand]) -> list[Source]:
 # -- rewriting -------------------------------------------------------------------------------------------
 
 
-def _replace(program: Program, found: Match) -> None:
+def _replace(program: Program, match: Match) -> None:
     """Puts the kernel in the place of the second product; the other statements are dead then."""
-    values, scores = found.values, found.scores
+    values, scores = match.values, match.scores
     q, k = _with_batch(scores.x), _with_batch(scores.w)
-    v = _with_batch(values.x if found.transposed else values.w)
-    sources = _sources(program, (q, k, _turned(v) if found.transposed else v))
+    v = _with_batch(values.x if match.transposed else values.w)
+    sources = _sources(program, (q, k, _turned(v) if match.transposed else v))
     q, k, v = (s.operand for s in sources)
     b0, b1, m, _ = q.shape
     d = v.shape[-1]
     out, after = _finish(program, values)
-    shape = (b0, b1, d, m) if found.transposed else (b0, b1, m, d)
+    shape = (b0, b1, d, m) if match.transposed else (b0, b1, m, d)
     moved = None if after is not None else _written_to(program, values, shape)
     out, strides = moved or (out, contiguous_strides(shape))
-    if found.transposed:
+    if match.transposed:
         strides = (*strides[:2], strides[3], strides[2])
     s0, s1, s2, s3 = strides
     attention = Attention(
@@ -331,7 +331,7 @@ def _replace(program: Program, found: Match) -> None:
         rows=scores.rows,
         scores=_score(program, scores, (*sources[0].scale, *sources[1].scale)),
         outputs=(out,),
-        origin=found.origin,
+        origin=match.origin,
     )
     program.replace(values, *([attention] if after is None else [attention, after]))
     if moved is not None:

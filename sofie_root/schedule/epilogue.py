@@ -167,8 +167,8 @@ def _vectorises(program: Program, body: Expr, columns: list[Symbol]) -> bool:
     if isinstance(body, Index) or (isinstance(body, Call) and body.function == "guard"):
         return False
     if isinstance(body, Load) and body.dtype is not DType.FLOAT:
-        known = body.dtype is DType.BOOL or body.dtype in lanes.INTEGERS
-        return known and _is_row(program, body, columns)
+        fits_lanes = body.dtype is DType.BOOL or body.dtype in lanes.INTEGERS
+        return fits_lanes and _is_row(program, body, columns)
     return lanes.fits(body) and all(_vectorises(program, c, columns) for c in body.children())
 
 

@@ -25,12 +25,12 @@ TESTS = {"isnan": "tests for NaN", "isinf": "tests for infinity"}
 
 def needs_infinity(program: Program) -> dict[tuple[str, ...], str]:
     """What needs NaN or infinity, and why: by the names of the nodes that a statement stands for."""
-    found: dict[tuple[str, ...], str] = {}
+    reasons: dict[tuple[str, ...], str] = {}
     for statement in program.statements:
         if not isinstance(statement, Check):
             for reason in _reasons(statement, program):
-                found.setdefault(statement.origin, reason)
-    return found
+                reasons.setdefault(statement.origin, reason)
+    return reasons
 
 
 def name_nodes(

@@ -49,24 +49,28 @@ def hoist_indices(program: Program, decisions: Decisions) -> None:
     )
     for statement in program.statements:
         if isinstance(statement, Loop):
-            made: list[Loop] = []
-            body = _hoist(program, statement, counts, stored, made)
-            if made:
+            position_loops: list[Loop] = []
+            body = _hoist(program, statement, counts, stored, position_loops)
+            if position_loops:
                 decisions.fused.append(
                     f"positions of the gather in {' + '.join(statement.origin)} are stored once"
                 )
-            statements += made
+            statements += position_loops
             statement = replace(statement, body=body)
         statements.append(statement)
     program.statements = statements
 
 
 def _hoist(
-    program: Program, loop: Loop, counts: Counter[Key], stored: dict[Key, str], made: list[Loop]
+    program: Program,
+    loop: Loop,
+    counts: Counter[Key],
+    stored: dict[Key, str],
+    position_loops: list[Loop],
 ) -> Expr:
     def visit(e: Expr, guarded: bool) -> Expr:
         if isinstance(e, Load) and not guarded:
-            return _split(program, loop, e, counts, stored, made)
+            return _split(program, loop, e, counts, stored, position_loops)
         if isinstance(e, ex.Call):
             inside = guarded or e.function == "guard"
             return replace(e, args=tuple(visit(a, inside) for a in e.args))
@@ -113,7 +117,7 @@ def _split(
     load: Load,
     counts: Counter[Key],
     stored: dict[Key, str],
-    made: list[Loop],
+    position_loops: list[Loop],
 ) -> Load:
     variables = _variables(loop)
     hard, easy = _parts(program, load, variables)
@@ -124,7 +128,7 @@ def _split(
     if counts[key] < WORTH and not _shared(variables, used):
         return load
     if key not in stored:
-        stored[key] = _store(program, loop, used, hard, made)
+        stored[key] = _store(program, loop, used, hard, position_loops)
     at = Load(DType.INT64, stored[key], tuple(as_poly(v) for v in used))
     position = ex.as_index(at)
     return replace(load, index=(easy + position,))
@@ -145,7 +149,11 @@ def _shared(variables: tuple[Symbol, ...], used: tuple[Symbol, ...]) -> bool:
 
 
 def _store(
-    program: Program, loop: Loop, used: tuple[Symbol, ...], position: Dim, made: list[Loop]
+    program: Program,
+    loop: Loop,
+    used: tuple[Symbol, ...],
+    position: Dim,
+    position_loops: list[Loop],
 ) -> str:
     """Adds a loop that stores the position; the name of its buffer."""
     name = program.fresh(f"{loop.output}.position")
@@ -155,5 +163,5 @@ def _store(
     own = tuple(Symbol(f"{name}.i{k}", extent) for k, extent in enumerate(shape))
     mapping: dict[Atom, Dim] = {v: as_poly(o) for v, o in zip(used, own, strict=True)}
     value = Index(DType.INT64, substitute(position, mapping))
-    made.append(Loop(name, own, tuple(as_poly(v) for v in own), value, None, loop.origin))
+    position_loops.append(Loop(name, own, tuple(as_poly(v) for v in own), value, None, loop.origin))
     return name

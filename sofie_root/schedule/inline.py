@@ -86,7 +86,7 @@ def remove_dead_statements(program: Program) -> None:
 
 
 def compose_views(program: Program, decisions: Decisions) -> None:
-    """Moves views into the loops that read them, so that it shows in which order those walk."""
+    """Moves each view into the loops that read it; their order in memory then shows in their indices."""
     for at in range(len(program.statements)):
         view = program.statements[at]
         if not isinstance(view, Loop) or not view.is_view or program.writer(view.output) is None:
@@ -217,9 +217,9 @@ def _sites(loop: Loop, producer: Loop) -> list[Load]:
     return [d for d in (*ex.loads(loop.body), *inside) if d.buffer == producer.output]
 
 
-def _picks(found: list[Load]) -> bool:
-    """Whether elements are read at positions that are data: more often, it is assumed, than there are."""
-    return any(isinstance(a, Cell) for load in found for d in load.index for a in walk(d))
+def _picks(sites: list[Load]) -> bool:
+    """Whether some read takes its position from data. Such reads may meet one element many times."""
+    return any(isinstance(a, Cell) for load in sites for d in load.index for a in walk(d))
 
 
 def _reads_several(producer: Loop) -> bool:

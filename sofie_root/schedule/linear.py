@@ -2,9 +2,9 @@
 
 A product with constant weights commutes with everything that only picks rows: for an edge network,
 ``[x_i, x_j - x_i] W`` is ``x_i (W_1 - W_2) + x_j W_2``, two products over the points instead of one over
-all pairs, and a loop that adds the rows which the pairs pick. The loops that fill the operand tell
-what is picked, so no operator is known by name here. Where a row is the result of another such map that
-nobody else needs, the two maps are one.
+all pairs, and a loop that adds the rows which the pairs pick. The loops that fill the operand say
+which rows are picked, so that this module needs no names of operators. Two linear maps become one where the
+second is the only reader of the first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GAIN = 2.0
 """A map is moved if that saves this factor of multiplications at typical sizes."""
 
 MORE_ROWS = 4
-"""How many more rows there are than what they are picked from, where both have symbols of their own."""
+"""How many rows are assumed to be picked from each row, where both numbers are symbols."""
 
 Matrix = npt.NDArray[np.float32]
 

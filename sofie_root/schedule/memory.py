@@ -138,14 +138,14 @@ def typical(d: Dim) -> int:
     return int(value_of(d, lookup))
 
 
-def plan(lifetimes: list[Lifetime], known: set[Symbol]) -> Plan:
+def plan(lifetimes: list[Lifetime], given: set[Symbol]) -> Plan:
     """Plans the arena.
 
     Args:
         lifetimes: every temporary with its first and last step.
-        known: size symbols that the inputs give; a temporary of another size grows by itself.
+        given: size symbols that the inputs give; a temporary of another size grows by itself.
     """
-    growing = [t for t in lifetimes if not known.issuperset(size_symbols([t.buffer.numel]))]
+    growing = [t for t in lifetimes if not given.issuperset(size_symbols([t.buffer.numel]))]
     fixed = [t for t in lifetimes if t not in growing]
     order = sorted(fixed, key=lambda t: (-typical(t.bytes), t.first, t.buffer.name))
     placed: list[tuple[int, Lifetime]] = []

@@ -26,10 +26,10 @@ def sum_narrow_products(program: Program, decisions: Decisions) -> None:
     statements: list[Statement] = []
     for statement in program.statements:
         if isinstance(statement, Linear):
-            made = _as_sums(program, statement)
-            if made:
+            sums = _as_sums(program, statement)
+            if sums:
                 decisions.fused.append(f"{' + '.join(statement.origin)} is a sum per row")
-            statements += made or [statement]
+            statements += sums or [statement]
         else:
             statements.append(statement)
     program.statements = statements

@@ -1,4 +1,4 @@
-"""Results are written where they are wanted: into their part of a concatenation, or transposed.
+"""Lets loops write their results where a copy would put them: into a concatenation, or transposed.
 
 A loop that only copies a buffer which nobody else reads is left out; the loops that fill that buffer write
 to where the copy would have put their elements.
@@ -45,15 +45,15 @@ def _mapping(program: Program, copy: Loop) -> dict[Symbol, int] | None:
         return None
     if source.dtype is not target.dtype or target.kind not in ("arena", "output"):
         return None
-    found: dict[Symbol, int] = {}
+    axes: dict[Symbol, int] = {}
     for axis, (d, extent) in enumerate(zip(copy.body.index, source.shape, strict=True)):
         atom = single_atom(d)
         if d == 0 and extent == 1:
             continue
-        if not isinstance(atom, Symbol) or atom in found or atom.extent != extent:
+        if not isinstance(atom, Symbol) or atom in axes or atom.extent != extent:
             return None
-        found[atom] = axis
-    return found if set(found) == set(copy.vars) else None
+        axes[atom] = axis
+    return axes if set(axes) == set(copy.vars) else None
 
 
 def _moved(writer: Loop, copy: Loop, axes: dict[Symbol, int]) -> Loop:

@@ -36,10 +36,10 @@ def split_indices(program: Program, decisions: Decisions) -> None:
     """Splits the indices of all loops, and axes of the buffers that they fill; see the module's text."""
     for k in range(len(program.statements)):
         while isinstance(loop := program.statements[k], Loop):
-            found = _joined(loop)
-            if found is None:
+            joined = _joined(loop)
+            if joined is None:
                 break
-            v, inner = found
+            v, inner = joined
             program.statements[k] = _split(loop, v, inner)
             _split_axis(program, loop, v, inner)
 
@@ -74,8 +74,10 @@ def _parts(v: Symbol, inner: Dim) -> tuple[Dim, Dim]:
 
 def _divisions(dims: tuple[Dim, ...] | list[Dim]) -> int:
     """How many different divisions of indices there are."""
-    found = {a for d in dims for a in walk(d) if isinstance(a, FloorDiv)}
-    return sum(any(isinstance(i, Symbol) and i.is_index for i in walk(as_poly(a))) for a in found)
+    divisions = {a for d in dims for a in walk(d) if isinstance(a, FloorDiv)}
+    return sum(
+        any(isinstance(i, Symbol) and i.is_index for i in walk(as_poly(a))) for a in divisions
+    )
 
 
 def _split(loop: Loop, v: Symbol, inner: Dim) -> Loop:
@@ -127,8 +129,8 @@ def _split_axis(program: Program, loop: Loop, v: Symbol, inner: Dim) -> None:
 def _at_axis(loop: Loop, name: str, axis: int) -> list[Dim]:
     """Where a loop reads or writes a buffer along an axis."""
     inside = [e for d in loop.index for e in ex.loads(ex.index(d))]
-    found = [e.index[axis] for e in (*ex.loads(loop.body), *inside) if e.buffer == name]
-    return [*found, loop.index[axis]] if loop.output == name else found
+    positions = [e.index[axis] for e in (*ex.loads(loop.body), *inside) if e.buffer == name]
+    return [*positions, loop.index[axis]] if loop.output == name else positions
 
 
 def _divides(d: Dim, loop: Loop, inner: Dim) -> bool:
