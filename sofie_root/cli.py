@@ -307,6 +307,9 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument(
         "--seconds", type=float, default=1.0, help="for how long calls are repeated (default: 1)"
     )
+    profile.add_argument(
+        "--target", metavar="NAME", default="cpu", help="cpu or reference (default: cpu)"
+    )
     profile.add_argument("--json", action="store_true", help="print JSON instead of a table")
     profile.set_defaults(run=_profile)
 
@@ -325,7 +328,9 @@ def _parser() -> argparse.ArgumentParser:
 def _profile(options: argparse.Namespace) -> int:
     model = _load(options, {})
     with _status(f"profiling {model.name}"):
-        report = model.profile(options.inputs, _sizes(options) or None, options.seconds)
+        report = model.profile(
+            options.inputs, _sizes(options) or None, options.seconds, target=options.target
+        )
     if options.json:
         print(report.json())
         return 0

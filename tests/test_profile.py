@@ -15,7 +15,7 @@ from small_models import SMALL, attention, mlp, parsed, weight
 
 from sofie_root.cli import main
 from sofie_root.errors import InputError, ToolchainError
-from sofie_root.ir.dim import evaluate
+from sofie_root.ir.dim import value_of
 from sofie_root.model import Model
 from sofie_root.program.choice import Choice
 from sofie_root.program.nest import Nest
@@ -98,7 +98,7 @@ def work(model: Model, **sizes: int) -> list[tuple[str, int | None, int]]:
     schedule = model.schedule
 
     def resolve(d: Any) -> int:
-        return int(evaluate(d, lambda atom: sizes[str(atom)]))
+        return int(value_of(d, lambda atom: sizes[str(atom)]))
 
     return [
         (

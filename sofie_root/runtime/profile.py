@@ -17,7 +17,8 @@ from sofie_root.config import VERSION
 from sofie_root.errors import InputError, SofieError
 from sofie_root.ir.dim import Dim
 from sofie_root.program.choice import default_choice
-from sofie_root.program.interpret import Memory, read_inputs
+from sofie_root.program.grid import Memory
+from sofie_root.program.interpret import read_inputs
 from sofie_root.program.nest import Nest
 from sofie_root.program.program import Bind, Check
 from sofie_root.samples import SIZES, find_sample

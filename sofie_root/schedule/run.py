@@ -23,13 +23,8 @@ from sofie_root.ir import Graph
 from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, depends_on, single_atom
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Load
-from sofie_root.program.interpret import (
-    Array,
-    Memory,
-    read_inputs,
-    run_statement,
-    sizes_of_body,
-)
+from sofie_root.program.grid import Array, Memory
+from sofie_root.program.interpret import read_inputs, run_statement, sizes_of_body
 from sofie_root.program.nest import For, Nest, leaves
 from sofie_root.program.program import Buffer, Loop, Program
 from sofie_root.program.uses import all_vars, reads, writes

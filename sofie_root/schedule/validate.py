@@ -19,7 +19,8 @@ from sofie_root.budget import stage
 from sofie_root.errors import BudgetError, SofieError, ValidationError
 from sofie_root.ir import Graph
 from sofie_root.passes.pipeline import PASSES
-from sofie_root.program.interpret import Array, Memory, evaluate, read_inputs, run_statement
+from sofie_root.program.grid import Array, Memory
+from sofie_root.program.interpret import evaluate, read_inputs, run_statement
 from sofie_root.program.lower import lower
 from sofie_root.program.nest import Nest
 from sofie_root.program.program import Program
