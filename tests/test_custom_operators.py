@@ -183,6 +183,13 @@ def test_cpp(tmp_path: Path, header: Path, jit: Any) -> None:
     assert "operators of yours (Scale)" in str(report)
 
 
+def test_the_reference_target_calls_it_too(tmp_path: Path, header: Path) -> None:
+    register_scale(header)
+    loaded = sofie_root.load(scale_model(tmp_path / "m.onnx"))
+    session = loaded.session("compiler", target="reference")
+    np.testing.assert_allclose(session(X), scaled(X), rtol=1e-6)
+
+
 def test_a_wrong_function_fails_the_self_test(tmp_path: Path, header: Path) -> None:
     register_scale(header)
     header.write_text(HEADER.replace("factor * x[i]", "factor + x[i]").replace("mine", "wrong"))

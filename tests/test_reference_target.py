@@ -55,9 +55,9 @@ def sample() -> list[tuple[Case, bool]]:
 # -- numbers -----------------------------------------------------------------------------------------------
 
 
-def run_cases(group: list[tuple[Case, bool]], folder: Path) -> None:
+def run_cases(group: list[tuple[Case, bool]], folder: Path, compiler: str = "g++") -> None:
     models = [Model(from_proto(case.model(symbolic))) for case, symbolic in group]
-    library = Compiled(models, folder, flags=FLAGS_UNOPTIMISED, target="reference")
+    library = Compiled(models, folder, compiler, FLAGS_UNOPTIMISED, target="reference")
     failures = []
     for k, (case, symbolic) in enumerate(group):
         try:
@@ -68,8 +68,9 @@ def run_cases(group: list[tuple[Case, bool]], folder: Path) -> None:
     assert not failures, f"{len(failures)} of {len(group)}:\n" + "\n".join(failures)
 
 
-def test_each_operator(tmp_path: Path) -> None:
-    run_cases(sample(), tmp_path)
+@pytest.mark.parametrize("compiler", ["g++", pytest.param("clang++", marks=pytest.mark.slow)])
+def test_each_operator(compiler: str, tmp_path: Path) -> None:
+    run_cases(sample(), tmp_path, compiler)
 
 
 @pytest.mark.slow
