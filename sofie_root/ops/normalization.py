@@ -34,20 +34,23 @@ def _at(index: Sequence[Dim], axes: Sequence[int]) -> tuple[Dim, ...]:
 
 
 def _mean(b: Builder, x: Tensor, axes: Sequence[int], *, square: bool = False) -> Tensor:
-    total = reduce_axes(b, "sum", x, axes, lambda v, _: v * v if square else v)
     count = product(x.shape[k] for k in axes)
-    return b.loop(total.shape, lambda *i: total[i] / expr.index(count, total.dtype))
+    with b.called("variance" if square else "mean"):
+        total = reduce_axes(b, "sum", x, axes, lambda v, _: v * v if square else v)
+        return b.loop(total.shape, lambda *i: total[i] / expr.index(count, total.dtype))
 
 
 def _centred(b: Builder, x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The mean over these axes, and ``x`` without it."""
     mean = _mean(b, x, axes)
-    return mean, b.loop(x.shape, lambda *i: x[i] - mean[_at(i, axes)])
+    with b.called("centred"):
+        return mean, b.loop(x.shape, lambda *i: x[i] - mean[_at(i, axes)])
 
 
 def _inverse_deviation(b: Builder, centred: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
     variance = _mean(b, centred, axes, square=True)
-    return b.loop(variance.shape, lambda *i: 1 / call("sqrt", variance[i] + epsilon))
+    with b.called("inverse_deviation"):
+        return b.loop(variance.shape, lambda *i: 1 / call("sqrt", variance[i] + epsilon))
 
 
 @operator("BatchNormalization", since=15)

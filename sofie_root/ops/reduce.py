@@ -376,9 +376,12 @@ class Softmax(AlongAxis):
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """Largest element, exponentials, their sum, quotients."""
-        largest = self._reduce(b, "max", x)
-        e = b.loop(x.shape, lambda *i: call("exp", x[i] - largest[self._at(i)]))
-        total = self._reduce(b, "sum", e)
+        with b.called("max"):
+            largest = self._reduce(b, "max", x)
+        with b.called("exp"):
+            e = b.loop(x.shape, lambda *i: call("exp", x[i] - largest[self._at(i)]))
+        with b.called("sum"):
+            total = self._reduce(b, "sum", e)
         return b.loop(x.shape, lambda *i: e[i] / total[self._at(i)], x.dtype)
 
 
@@ -389,10 +392,14 @@ class LogSoftmax(AlongAxis):
 
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """Largest element, the sum of exponentials, differences."""
-        largest = self._reduce(b, "max", x)
-        shifted = b.loop(x.shape, lambda *i: x[i] - largest[self._at(i)])
-        total = self._reduce(b, "sum", shifted, lambda v: call("exp", v))
-        logarithm = b.loop(total.shape, lambda *i: call("log", total[i]))
+        with b.called("max"):
+            largest = self._reduce(b, "max", x)
+        with b.called("shifted"):
+            shifted = b.loop(x.shape, lambda *i: x[i] - largest[self._at(i)])
+        with b.called("sum"):
+            total = self._reduce(b, "sum", shifted, lambda v: call("exp", v))
+        with b.called("log"):
+            logarithm = b.loop(total.shape, lambda *i: call("log", total[i]))
         return b.loop(x.shape, lambda *i: shifted[i] - logarithm[self._at(i)], x.dtype)
 
 
@@ -404,7 +411,8 @@ class Hardmax(AlongAxis):
     def lower(self, b: Builder, x: Tensor) -> Tensor:
         """The position of the largest element, then a comparison with it."""
         axis = as_axis(self.axis, x.rank)
-        best = self._reduce(b, "argmax", x)
+        with b.called("argmax"):
+            best = self._reduce(b, "argmax", x)
 
         def body(*i: Any) -> Expr:
             chosen = expr.compare("eq", best[self._at(i)], expr.index(i[axis]))

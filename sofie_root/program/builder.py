@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,7 @@ class Builder:
         self.origin: tuple[str, ...] = ()
         self.names: tuple[str | None, ...] = ()
         self._serial = 0
+        self._part = ""
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
 
     # -- loops ---------------------------------------------------------------------------------------
@@ -363,8 +365,17 @@ class Builder:
         """Demands, when the model runs, that a size that the node has bound is at most another."""
         self.check_equal(minimum(small, large), small, why)
 
+    @contextmanager
+    def called(self, part: str) -> Iterator[None]:
+        """Tensors made inside are called after the node's first output and this: ``softmax.max``."""
+        outside, self._part = self._part, f".{part}"
+        try:
+            yield
+        finally:
+            self._part = outside
+
     def _buffer(self, shape: Shape, dtype: DType) -> Tensor:
-        name = self._fresh(next((n for n in self.names if n is not None), "t"))
+        name = self._fresh(next((n for n in self.names if n is not None), "t") + self._part)
         self.program.buffers[name] = Buffer(name, dtype, shape)
         return Tensor(TensorType(dtype, shape), name, self.program)
 

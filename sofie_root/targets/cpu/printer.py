@@ -29,6 +29,7 @@ from sofie_root.targets.cxx.flatten import flatten, flatten_expr
 from sofie_root.targets.cxx.literals import number
 from sofie_root.targets.cxx.names import comment
 from sofie_root.targets.cxx.printer import StepPrinter, combine, indent, loop_name, neutral
+from sofie_root.targets.cxx.summary import describe
 from sofie_root.targets.cxx.text import INDENT, Scope
 
 from .kernels import call
@@ -62,7 +63,7 @@ class CpuPrinter(StepPrinter):
     # -- nests -----------------------------------------------------------------------------------------
     def nest(self, nest: Nest) -> list[str]:
         """Loops over vectors where they can be."""
-        lines = [f"// {comment(', '.join(nest.origin))}"]
+        lines = [f"// {comment(describe(self.schedule, self.names, nest))}"]
         scope = self.scope()
         pointers = dict(scope.pointers)
         for name in nest.locals:

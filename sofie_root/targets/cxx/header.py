@@ -20,6 +20,7 @@ from .literals import number
 from .names import KEYWORDS, comment, identifier, string_literal
 from .session import Struct
 from .shared import Shared
+from .summary import header_summary
 from .text import INDENT
 
 WeightsKind = Literal["dat", "root", "embedded"]
@@ -125,7 +126,11 @@ class _Writer:
             headers.add("core/weights_root.hxx" if self.weights == "root" else "core/weights.hxx")
         if self.standalone:
             code, kernels = bundle(headers)
-            prelude = [code]
+            prelude = [
+                _part("Part 1 of 2: kernels of sofie_root; the model follows them"),
+                "",
+                code,
+            ]
             sofie = f"::{kernels}"
         else:
             prelude = [f"#include <sofie/{name}>" for name in sorted(headers)] + [""]
@@ -135,11 +140,15 @@ class _Writer:
         elif users:
             prelude += [f"#include <sofie/{SPAN}>", *_user_includes(users), ""]
         guard, tag = f"{self.namespace}_HXX", f"0x{model_hash[:6].hex()}"
-        lines = [*self._first_lines(), f"#ifndef {guard}", f"#define {guard} {tag}", ""]
+        opened = self.shared.weights_default if constants else None
+        lines = [*self._first_lines(), "//", *header_summary(self.session, self.namespace, opened)]
+        lines += [f"#ifndef {guard}", f"#define {guard} {tag}", ""]
         lines += self._refusal()
         lines += [*self._includes(), *prelude]
         inner = self.schedule.target.namespace
         alias = f"namespace sofie = {sofie}{f'::{inner}' if inner else ''};"
+        if self.standalone:
+            lines += [_part("Part 2 of 2: the model"), ""]
         lines += [f"namespace {self.namespace} {{", "", alias, ""]
         for members, name in self.shared.traits.items():
             lines += [f"struct {name} {{", members, "};", ""]
@@ -228,6 +237,11 @@ class _Writer:
                   for k, t in enumerate(inits)]  # fmt: skip
         lines += ["};"]
         return lines
+
+
+def _part(title: str) -> str:
+    """A line that one finds when paging through the file."""
+    return f"// ==== {title} ".ljust(100, "=")
 
 
 def _needs_infinity(schedule: Schedule) -> dict[str, str]:

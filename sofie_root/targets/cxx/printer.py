@@ -35,6 +35,7 @@ from .call import (
 from .flatten import flatten_expr
 from .literals import literal, number, plain
 from .names import Identifiers, comment, string_literal
+from .summary import describe
 from .text import INDENT, Scope
 
 
@@ -75,10 +76,6 @@ class StepPrinter(ABC):
     def fused(self, operation: Operation, kernel: CppKernel) -> str:
         """The argument for what is fused into an operation."""
         raise NotImplementedError(f"{kernel.name} takes nothing that is fused into it")
-
-    def heading(self, operation: Operation) -> str:
-        """What stands above the call of an operation."""
-        return ", ".join(operation.origin)
 
     # -- steps -------------------------------------------------------------------------------------------
     def step(self, k: int) -> list[str]:
@@ -143,7 +140,7 @@ class StepPrinter(ABC):
         scratch = [self.pointers[name] for name in self.schedule.scratch.get(k, ())]
         arguments = [self._argument(arg, operation, kernel, scratch) for arg in called.args]
         template = f"<{', '.join(templates)}>" if templates else ""
-        head = f"// {comment(self.heading(operation))}"
+        head = f"// {comment(describe(self.schedule, self.names, operation))}"
         name = kernel.name if kernel.name[:2] == "::" else f"sofie::{kernel.name}"
         return [head, *_wrapped(f"{name}{template}(", arguments)]
 

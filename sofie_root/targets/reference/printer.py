@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from sofie_root.ir.dim import Dim, Symbol
 from sofie_root.ir.dtype import DType
-from sofie_root.ir.types import Shape
 from sofie_root.program.nest import Nest
 from sofie_root.program.operation import Operation
 from sofie_root.program.program import Loop, Reduction
@@ -15,6 +14,7 @@ from sofie_root.targets.cxx.call import Call
 from sofie_root.targets.cxx.flatten import flatten
 from sofie_root.targets.cxx.names import comment
 from sofie_root.targets.cxx.printer import StepPrinter, combine, indent, loop_name, neutral, size
+from sofie_root.targets.cxx.summary import describe
 from sofie_root.targets.cxx.text import Scope
 
 from .kernels import call
@@ -34,22 +34,12 @@ class ReferencePrinter(StepPrinter):
         """A plain number, or the expression of a size."""
         return size(d, scope)
 
-    def heading(self, operation: Operation) -> str:
-        """Its nodes, and what it makes of what."""
-        given = [_shaped(self.pointers[o.buffer], o.shape) for o in operation.inputs]
-        buffers = self.schedule.program.buffers
-        results = [_shaped(self.pointers[o], buffers[o].shape) for o in operation.outputs if o]
-        origin = ", ".join(operation.origin)
-        return f"{origin}: {', '.join(given)} -> {', '.join(results)}"
-
     def nest(self, nest: Nest) -> list[str]:
         """The one loop of a nest, under a comment with its nodes and the shape that it fills."""
         (loop,) = nest.loops()
         (flat,) = (flatten(loop, self.schedule, nest),)
         assert isinstance(flat, Loop)
-        buffer = self.schedule.program.buffers[loop.output]
-        shaped = _shaped(self.pointers[loop.output], buffer.shape)
-        head = f"{', '.join(nest.origin)}: {shaped}"
+        head = describe(self.schedule, self.names, nest)
         heads, scope = self._loops(flat.vars, 0, self.scope())
         lines = self._element(flat, scope, len(heads))
         if not heads and len(lines) > 1:
@@ -117,11 +107,6 @@ class ReferencePrinter(StepPrinter):
             "}",
         ]
         return ["std::int64_t at = 0;", f"{kind} best{{}};", *_inside(heads, lines)], "at"
-
-
-def _shaped(name: str, shape: Shape) -> str:
-    """``h[N, 5]``."""
-    return f"{name}[{', '.join(map(str, shape))}]"
 
 
 def _inside(heads: list[str], lines: list[str]) -> list[str]:

@@ -34,6 +34,11 @@ class PackedLinear(Linear):
     columns: int
 
     @property
+    def title(self) -> str:
+        """What it means, whatever its form."""
+        return Linear.__name__
+
+    @property
     def n(self) -> int:
         """Number of columns of the result."""
         return self.columns
