@@ -12,7 +12,16 @@ import sofie_root.ops  # noqa: F401  (fills the table of operators)
 from sofie_root.errors import ShapeError
 from sofie_root.frontends.onnx import from_proto
 from sofie_root.ir import OPERATORS, DType, Refuse, TensorType, symbol
-from sofie_root.ir.dim import Dim, ceildiv, floordiv, maximum, minimum
+from sofie_root.ir.dim import (
+    Dim,
+    RuntimeSize,
+    as_poly,
+    broadcast,
+    ceildiv,
+    floordiv,
+    maximum,
+    minimum,
+)
 from sofie_root.ir.op import inferring
 from sofie_root.program.interpret import evaluate
 
@@ -217,3 +226,15 @@ def test_shape_arithmetic_vanishes() -> None:
         expected = x.reshape(batch, count, 3, 4).transpose(0, 2, 1, 3)
         assert np.array_equal(result["y"], expected)
         assert np.array_equal(result["z"], x)
+
+
+def test_sizes_of_one_text_are_not_one_size() -> None:
+    """A caller may call a dim as the size of a result is shown; the canonical form tells them apart."""
+    named, of_result = symbol("y:0:1"), as_poly(RuntimeSize("y", 0, 1))
+    assert str(named) == str(of_result)
+    assert named != of_result
+    assert named - of_result != 0
+    assert named + of_result == of_result + named
+    assert named * of_result == of_result * named
+    for function in (minimum, maximum, broadcast):
+        assert function(named, of_result) == function(of_result, named)

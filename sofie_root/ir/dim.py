@@ -552,8 +552,13 @@ def _extremum(cls: type[_Extremum], args: tuple[Dim, ...]) -> Dim:
                 break
         if not beaten:
             kept.append(arg)
-    kept = sorted(set(kept), key=str)
+    kept = sorted(set(kept), key=_text_and_kinds)
     return kept[0] if len(kept) == 1 else as_poly(cls(*kept))
+
+
+def _text_and_kinds(d: Dim) -> tuple[str, tuple[str, ...]]:
+    """What operands are sorted by: the text, and what its atoms are where two have the same text."""
+    return str(d), tuple(atom.key[0] for atom in walk(d))
 
 
 def _ties(cls: type[_Extremum], a: Dim, b: Dim) -> bool:
@@ -582,7 +587,7 @@ def broadcast(a: Dim, b: Dim) -> Dim:
         return b
     if isinstance(a, int) and isinstance(b, int):
         raise ShapeError(f"sizes {a} and {b} do not broadcast")
-    return as_poly(Broadcast(*sorted((a, b), key=str)))
+    return as_poly(Broadcast(*sorted((a, b), key=_text_and_kinds)))
 
 
 def product(dims: Iterable[Dim]) -> Dim:
