@@ -33,6 +33,7 @@ from sofie_root.program.verify import ProgramError, verify
 from sofie_root.schedule.inline import Decisions
 from sofie_root.schedule.run import run
 from sofie_root.schedule.schedule import schedule
+from sofie_root.targets import TARGETS
 from sofie_root.targets.base import Target
 from sofie_root.targets.cpu.target import CPU
 from sofie_root.targets.reference.target import REFERENCE
@@ -249,3 +250,11 @@ def test_fault_of_an_operand_is_named(operand: Operand, message: str) -> None:
     lowered.statements[k] = kernel.with_inputs((operand, *kernel.inputs[1:]))
     with pytest.raises(ProgramError, match=re.escape(message)):
         verify(lowered)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_every_stage_says_what_it_needs_and_what_it_leaves(target: Target) -> None:
+    for stage in target.stages:
+        text = stage.__doc__ or ""
+        assert "Needs:" in text, stage
+        assert "Leaves:" in text, stage

@@ -37,7 +37,10 @@ LEAST = 1e-20
 
 
 def unroll_reductions(program: Program, decisions: Decisions) -> None:
-    """Writes reductions over very few elements out as expressions."""
+    """Writes reductions over very few elements out as expressions.
+
+    Needs: any program. Leaves: no reduction over fewer elements than are worth a loop.
+    """
     combine = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}
     for k, loop in enumerate(program.statements):
         if not isinstance(loop, Loop) or loop.reduction is None:
@@ -62,7 +65,11 @@ def unroll_reductions(program: Program, decisions: Decisions) -> None:
 
 
 def simplify_arithmetic(program: Program, decisions: Decisions) -> None:
-    """Rewrites the expressions of all loops and epilogues; see the module's text."""
+    """Rewrites the expressions of all loops and epilogues; see the module's text.
+
+    Needs: expressions that no later stage joins, since a rule looks at one expression at a time.
+    Leaves: the same statements with cheaper expressions.
+    """
     for k, statement in enumerate(program.statements):
         program.statements[k] = _map_body(statement, partial(_rewritten, rule=_simpler))
     _divide_once(program)

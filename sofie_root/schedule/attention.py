@@ -61,7 +61,11 @@ class Match:
 
 
 def fuse_attention(program: Program, decisions: Decisions) -> None:
-    """Replaces each attention that stands alone by a call of the kernel."""
+    """Replaces each attention that stands alone by one operation.
+
+    Needs: what is done to scores fused into their product. Leaves: the operation Attention in the place
+    of two products and a softmax.
+    """
     if not program.choice.specialised(True):
         return
     for values in [s for s in program.statements if isinstance(s, MatMul)]:

@@ -37,7 +37,11 @@ Key = tuple[object, ...]
 
 
 def hoist_indices(program: Program, decisions: Decisions) -> None:
-    """Stores positions that outer loops share; see the module's text."""
+    """Stores positions that outer loops share; see the module's text.
+
+    Needs: reads composed as far as they will be. Leaves: loops that store positions before the loops
+    that gather with them.
+    """
     statements: list[Statement] = []
     stored: dict[Key, str] = {}
     counts = Counter(

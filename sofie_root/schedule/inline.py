@@ -86,7 +86,11 @@ def remove_dead_statements(program: Program) -> None:
 
 
 def compose_views(program: Program, decisions: Decisions) -> None:
-    """Moves each view into the loops that read it; their order in memory then shows in their indices."""
+    """Moves each view into the loops that read it; their order in memory then shows in their indices.
+
+    Needs: any program. Leaves: loops that read through views of fixed or symbolic strides; the views
+    stay for the operations that read them.
+    """
     for at in range(len(program.statements)):
         view = program.statements[at]
         if not isinstance(view, Loop) or not view.is_view or program.writer(view.output) is None:
@@ -101,7 +105,11 @@ def compose_views(program: Program, decisions: Decisions) -> None:
 
 
 def inline(program: Program, decisions: Decisions) -> None:
-    """Moves views, scalar constants and cheap or singly read pointwise loops into their readers."""
+    """Moves views, scalar constants and cheap or singly read pointwise loops into their readers.
+
+    Needs: any program. Leaves: no view that a loop reads, and operands of operations that are strided
+    views where the target takes them so.
+    """
     from .epilogue import fuse_early
 
     _inline_scalar_constants(program)

@@ -68,7 +68,11 @@ class Term:
 
 
 def move_linear_maps(program: Program, decisions: Decisions) -> None:
-    """Rewrites each product by constants whose operand only picks and adds rows of smaller tensors."""
+    """Rewrites each product by constants whose operand only picks and adds rows of smaller tensors.
+
+    Needs: indices taken apart, and linear maps with their weights as in the model. Leaves: products
+    over the picked tensors, and loops that add the picked rows.
+    """
     for kernel in [s for s in program.statements if isinstance(s, Linear)]:
         if kernel in program.statements:
             reason = _move(program, kernel)

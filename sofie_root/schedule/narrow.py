@@ -22,7 +22,11 @@ ROW = 8
 
 
 def sum_narrow_products(program: Program, decisions: Decisions) -> None:
-    """Makes loops of products by a constant column; see the module's text."""
+    """Makes loops of products by a constant column; see the module's text.
+
+    Needs: linear maps with their weights as in the model. Leaves: no linear map with one column and
+    long rows.
+    """
     statements: list[Statement] = []
     for statement in program.statements:
         if isinstance(statement, Linear):

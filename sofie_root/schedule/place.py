@@ -17,7 +17,11 @@ from .inline import Decisions
 
 
 def write_in_place(program: Program, decisions: Decisions) -> None:
-    """Leaves out copies; see the module's text."""
+    """Leaves out copies; see the module's text.
+
+    Needs: copies that are loops with a single read. Leaves: the loops that filled what was copied,
+    writing to where the copy would have put it.
+    """
     for copy in [s for s in program.statements if isinstance(s, Loop) and s.is_view]:
         mapping = _mapping(program, copy)
         if mapping is None:

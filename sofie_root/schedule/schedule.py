@@ -105,7 +105,11 @@ Stage: TypeAlias = Callable[[Program, Decisions], None]
 
 
 def store_outputs(program: Program, decisions: Decisions) -> None:
-    """Gives every public output a buffer of its own that is written in full by one of the statements."""
+    """Gives every public output a buffer of its own that is written in full by one of the statements.
+
+    Needs: any program. Leaves: outputs that are written and are no views, so that no later stage leaves
+    one out; statements that nobody needs are gone.
+    """
     taken: set[str] = set()
     written = Counter(name for s in program.statements for name in writes(s))
     views = {

@@ -33,7 +33,11 @@ from .inline import Decisions
 
 
 def split_indices(program: Program, decisions: Decisions) -> None:
-    """Splits the indices of all loops, and axes of the buffers that they fill; see the module's text."""
+    """Splits the indices of all loops, and axes of the buffers that they fill; see the module's text.
+
+    Needs: views composed into the loops that read them. Leaves: reads that are linear in each index
+    wherever a reshape had joined two of them.
+    """
     for k in range(len(program.statements)):
         while isinstance(loop := program.statements[k], Loop):
             joined = _joined(loop)

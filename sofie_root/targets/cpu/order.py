@@ -31,6 +31,10 @@ def order_loops(program: Program, decisions: Decisions) -> None:
     """Chooses innermost indices, and lays buffers out accordingly.
 
     One sweep along the statements: what a loop reads has its final layout by then.
+
+    Needs: views composed into the loops that read them. Leaves: loops whose last index walks along
+    memory most often, and buffers of the arena, touched by loops alone, in the order in which they are
+    written.
     """
     uses: dict[str, list[int]] = defaultdict(list)
     last_writer: dict[str, int] = {}

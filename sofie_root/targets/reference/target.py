@@ -21,7 +21,7 @@ from .printer import ReferencePrinter
 def drop_unread(program: Program, decisions: Decisions) -> None:
     """Drops statements that nobody reads.
 
-    Leaves: no view that has been composed into all that read it.
+    Needs: composed views. Leaves: no view that has been composed into all that read it.
     """
     remove_dead_statements(program)
 
