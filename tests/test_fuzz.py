@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -17,9 +18,9 @@ from fuzz.apart import Died, apart
 from fuzz.batch import Job, Run, run_jobs
 from fuzz.builder import Builder
 from fuzz.cases import AS_THEY_ARE
-from fuzz.findings import fault_of, write
+from fuzz.findings import Finding, fault_of, write
 from fuzz.generate import FAMILIES, Graph, draw
-from fuzz.judge import Judge
+from fuzz.judge import Fault, Judge
 from fuzz.modes import Mode, mode_of
 from fuzz.reference import EXACT, KEPT, ROUNDS_MORE, NotEvaluated, Reference
 from fuzz.shrink import Case, shrink
@@ -219,6 +220,15 @@ def test_a_seed_that_ends_the_process_is_found(
     assert finding is not None
     assert (finding.fault.kind, finding.case.feeds) == ("reference", [])
     assert (write(finding, tmp_path) / "fault.txt").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3fn", "bool"])
+def test_findings_keep_inputs_of_every_dtype(dtype: str, tmp_path: Path) -> None:
+    kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    case = Case(onnx.ModelProto(), [{"x": np.array([0, 1], kind)}])
+    fault = Fault("value", "y", "wrong")
+    with np.load(write(Finding(1, Mode(), fault, case), tmp_path) / "inputs.npz") as stored:
+        assert stored["0.x"].tobytes() == case.feeds[0]["x"].tobytes()
 
 
 def test_judge_sees_shapes_crashes_and_results_that_change() -> None:

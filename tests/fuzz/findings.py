@@ -143,7 +143,9 @@ def write(finding: Finding, folder: Path) -> Path:
     arrays = {f"{k}.{n}": a for k, f in enumerate(finding.case.feeds) for n, a in f.items()}
     np.savez(
         place / "inputs.npz",
-        **{n: a if a.dtype.isbuiltin else a.view(np.uint16) for n, a in arrays.items()},
+        **{
+            n: a if a.dtype.isbuiltin else a.view(f"u{a.dtype.itemsize}") for n, a in arrays.items()
+        },
     )
     (place / "fault.txt").write_text(
         f"seed {finding.seed}\nmode {finding.mode}\n{finding.fault}\n\n{finding.key}\n\n"
