@@ -486,7 +486,7 @@ def _arena(schedule: Schedule, size: int) -> str:
 
 def _run_time(schedule: Schedule) -> None:
     """What only the run tells: sizes, what must hold of sizes, and which bodies run."""
-    from .program.program import Bind, Branch, Check, Repeat
+    from .program.statement import Bind, Branch, Check, Repeat
 
     sizes: list[tuple[str, str]] = []
     checks: list[tuple[str, str]] = []

@@ -15,7 +15,7 @@ from .errors import ShapeError
 from .ir import DType, Graph, Symbol, TensorType
 from .ir.dim import Atom, Dim, linear, single_atom, size_symbols, value_of
 from .meanings import Meaning, meanings
-from .program.program import Check
+from .program.statement import Check
 
 Array = npt.NDArray[Any]
 Runner: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]

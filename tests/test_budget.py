@@ -19,7 +19,7 @@ from sofie_root.frontends.onnx import from_proto, parse
 from sofie_root.model import Model
 from sofie_root.passes import optimise
 from sofie_root.program import interpret as interpreter
-from sofie_root.program import statements, uses
+from sofie_root.program import use_def, uses
 from sofie_root.program.interpret import evaluate
 from sofie_root.schedule import epilogue, inline
 from sofie_root.schedule import schedule as schedule_module
@@ -492,7 +492,7 @@ def test_twice_the_nodes_are_twice_the_work_of_the_scheduler(
         calls += 1
         return original(statement)
 
-    for module in (inline, epilogue, nest, order, schedule_module, statements):
+    for module in (inline, epilogue, nest, order, schedule_module, use_def):
         monkeypatch.setattr(module, "reads", counted)
     counts = []
     for n in (20, 40):

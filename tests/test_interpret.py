@@ -23,11 +23,8 @@ from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Acc, call
 from sofie_root.program.interpret import evaluate, interpret
 from sofie_root.program.operation import Epilogue, Operand, Operation, Resolve
-from sofie_root.program.program import (
-    Buffer,
-    Check,
-    Program,
-)
+from sofie_root.program.program import Buffer, Program
+from sofie_root.program.statement import Check
 
 N, M = symbol("N"), symbol("M")
 GRID = np.arange(12, dtype=np.float32).reshape(3, 4)

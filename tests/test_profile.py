@@ -19,7 +19,8 @@ from sofie_root.ir.dim import value_of
 from sofie_root.model import Model
 from sofie_root.program.choice import Choice
 from sofie_root.program.nest import Nest
-from sofie_root.program.program import Bind, Check, Operation
+from sofie_root.program.operation import Operation
+from sofie_root.program.statement import Bind, Check
 from sofie_root.runtime.compiler import has_compiler
 from sofie_root.runtime.profile import ProfileReport
 from sofie_root.schedule.schedule import schedule

@@ -28,7 +28,9 @@ from sofie_root.program import expr as ex
 from sofie_root.program.choice import Choice
 from sofie_root.program.interpret import interpret
 from sofie_root.program.lower import lower
-from sofie_root.program.program import Buffer, Loop, Operand, Operation, Program
+from sofie_root.program.operation import Operand, Operation
+from sofie_root.program.program import Buffer, Program
+from sofie_root.program.statement import Loop
 from sofie_root.program.verify import ProgramError, verify
 from sofie_root.schedule.inline import Decisions
 from sofie_root.schedule.run import run

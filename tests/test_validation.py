@@ -22,7 +22,8 @@ from sofie_root.passes import pipeline
 from sofie_root.passes.rewrite import PassResult
 from sofie_root.program.choice import Choice, default_choice
 from sofie_root.program.nest import For, Nest
-from sofie_root.program.program import Loop, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Loop
 from sofie_root.schedule import schedule as scheduling
 from sofie_root.schedule import validate as validation
 from sofie_root.schedule.inline import Decisions

@@ -10,7 +10,7 @@ from sofie_root.ir.dim import ComputedSize, as_poly, floordiv, maximum, product
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr
-from sofie_root.program.program import ReduceKind
+from sofie_root.program.statement import ReduceKind
 
 ZERO, ONE = expr.constant(0, DType.INT64), expr.constant(1, DType.INT64)
 

@@ -16,7 +16,7 @@ from sofie_root.ir.dim import StateSize, Symbol, single_atom, size_symbols
 from sofie_root.ir.graph import constant_type
 from sofie_root.ir.op import runtime_size
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.program import Branch, Repeat
+from sofie_root.program.statement import Branch, Repeat
 
 from .checks import as_axis
 

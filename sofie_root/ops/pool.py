@@ -26,7 +26,7 @@ from sofie_root.ir.dim import product
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call, cast, compare, constant, guard, index
 from sofie_root.program.operations import pool as operations
-from sofie_root.program.program import ReduceKind
+from sofie_root.program.statement import ReduceKind
 
 from .checks import FLOATS, require_dtype
 from .scatter import scatter_elements

@@ -14,7 +14,7 @@ from sofie_root.ir.dim import maximum, minimum, product
 from sofie_root.program import expr
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, call
-from sofie_root.program.program import ReduceKind
+from sofie_root.program.statement import ReduceKind
 
 from .checks import ANY, FLOATS, NUMERIC, as_axes, as_axis, constant_ints, require_dtype
 from .computed_axes import ComputedAxes, ComputedReduction, are_computed

@@ -18,7 +18,7 @@ from sofie_root.ir import (
 from sofie_root.ir.dim import mod
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Expr, as_index, call, guard, index
-from sofie_root.program.program import Update
+from sofie_root.program.statement import Update
 
 from .checks import as_axis
 from .gather import require_index_type, require_within

@@ -29,19 +29,8 @@ from sofie_root.ir.types import Shape, TensorType
 from .expr import Call, Expr, Load, ResultSize, cast
 from .operation import Operand, Operation, contiguous_strides
 from .operations.matmul import Linear
-from .program import (
-    Bind,
-    Branch,
-    Buffer,
-    Check,
-    Fetch,
-    Loop,
-    Program,
-    ReduceKind,
-    Reduction,
-    Repeat,
-    Update,
-)
+from .program import Buffer, Program
+from .statement import Bind, Branch, Check, Fetch, Loop, ReduceKind, Reduction, Repeat, Update
 
 Array = npt.NDArray[Any]
 

@@ -26,16 +26,8 @@ from .grid import CALL, Array, Grid, Memory
 from .interpret_control import RunBody, run_branch, run_repeat
 from .lower import lower
 from .operation import Operand, Operation, arrays_of
-from .program import (
-    MOST_ELEMENTS,
-    Bind,
-    Branch,
-    Check,
-    Fetch,
-    Loop,
-    Program,
-    Statement,
-)
+from .program import MOST_ELEMENTS, Program
+from .statement import Bind, Branch, Check, Fetch, Loop, Statement
 
 GRID_LIMIT = 4_000_000
 """Loops over more points than this are evaluated in parts, to bound memory."""

@@ -12,7 +12,7 @@ from sofie_root.budget import STATEMENT, account, reserve, spend
 from sofie_root.ir import Graph
 from sofie_root.ir.dim import Atom, value_of
 
-from .program import Branch, Repeat
+from .statement import Branch, Repeat
 
 Array = npt.NDArray[Any]
 RunBody = Callable[[Graph, Sequence[Array], Mapping[Atom, int]], list[Array]]

@@ -13,7 +13,8 @@ from . import expr
 from .builder import Builder, Tensor
 from .choice import Choice
 from .operation import AnyForm, Forms
-from .program import Bind, Buffer, Check, Program
+from .program import Buffer, Program
+from .statement import Bind, Check
 
 
 def lower(graph: Graph, choice: Choice | None = None, forms: Forms | None = None) -> Program:

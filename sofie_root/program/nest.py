@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from sofie_root.ir.dim import Dim, Symbol
 
 from .operation import Operation
-from .program import Bind, Branch, Buffer, Check, Fetch, Loop, Repeat
+from .program import Buffer
+from .statement import Bind, Branch, Check, Fetch, Loop, Repeat
 
 
 @dataclass(slots=True)

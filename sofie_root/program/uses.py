@@ -9,7 +9,7 @@ from sofie_root.ir.dim import Dim, Symbol, walk
 from . import expr as ex
 from .expr import Cell, ResultSize
 from .operation import Operation
-from .program import Bind, Branch, Fetch, Loop, Repeat, Statement
+from .statement import Bind, Branch, Fetch, Loop, Repeat, Statement
 
 
 def reads(statement: Statement) -> Set[str]:

@@ -14,17 +14,9 @@ from sofie_root.ir.dtype import DType
 
 from .expr import Acc, Call, Expr, Index, Load, ResultSize
 from .operation import Epilogue, Operand, Operation
-from .program import (
-    Bind,
-    Branch,
-    Check,
-    Fetch,
-    Loop,
-    Program,
-    Repeat,
-    Statement,
-)
+from .program import Program
 from .scalar import mismatch
+from .statement import Bind, Branch, Check, Fetch, Loop, Repeat, Statement
 from .uses import all_vars, reads, writes
 
 

@@ -20,7 +20,7 @@ from sofie_root.program.choice import default_choice
 from sofie_root.program.grid import Memory
 from sofie_root.program.interpret import read_inputs
 from sofie_root.program.nest import Nest
-from sofie_root.program.program import Bind, Check
+from sofie_root.program.statement import Bind, Check
 from sofie_root.samples import SIZES, find_sample
 from sofie_root.schedule.schedule import Schedule
 from sofie_root.schedule.work import operations, shapes, transferred

@@ -23,8 +23,9 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Const, Expr, Load
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Loop, Program, Statement
+from sofie_root.program.program import Program
 from sofie_root.program.scalar import FUNCTIONS
+from sofie_root.program.statement import Loop, Statement
 
 from .inline import Decisions, cost
 

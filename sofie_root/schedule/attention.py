@@ -35,7 +35,8 @@ from sofie_root.program.builder import flat_index, reshape_index
 from sofie_root.program.expr import Acc, Call, Const, Expr, Load
 from sofie_root.program.operation import Epilogue, Operand, contiguous_strides
 from sofie_root.program.operations.matmul import Attention, MatMul
-from sofie_root.program.program import Buffer, Loop, Program, Reduction
+from sofie_root.program.program import Buffer, Program
+from sofie_root.program.statement import Loop, Reduction
 from sofie_root.program.uses import dim_reads
 
 from .arithmetic import reciprocal

@@ -11,7 +11,8 @@ from sofie_root.program import lanes
 from sofie_root.program.builder import flat_index, reshape_index
 from sofie_root.program.expr import Acc, Call, Expr, Index, Load
 from sofie_root.program.operation import Epilogue, Operation
-from sofie_root.program.program import Loop, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Loop
 from sofie_root.program.uses import dim_reads, reads
 
 from .inline import Decisions, remove_dead_statements

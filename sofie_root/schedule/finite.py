@@ -17,7 +17,8 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Const, Expr
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Bind, Check, Loop, Program, Statement
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Bind, Check, Loop, Statement
 from sofie_root.program.uses import reads
 
 TESTS = {"isnan": "tests for NaN", "isinf": "tests for infinity"}

@@ -25,7 +25,8 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Cell, Expr, Index, Load
-from sofie_root.program.program import Buffer, Loop, Program, Statement
+from sofie_root.program.program import Buffer, Program
+from sofie_root.program.statement import Loop, Statement
 
 from .inline import Decisions
 

@@ -19,16 +19,9 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
 from sofie_root.program.operation import Operand, Operation
-from sofie_root.program.program import (
-    Bind,
-    Branch,
-    Check,
-    Loop,
-    Program,
-    Repeat,
-    Statement,
-)
+from sofie_root.program.program import Program
 from sofie_root.program.scalar import FUNCTIONS
+from sofie_root.program.statement import Bind, Branch, Check, Loop, Repeat, Statement
 from sofie_root.program.uses import all_vars, dim_reads, reads, writes
 
 RECOMPUTE_COST = 4

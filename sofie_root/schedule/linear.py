@@ -32,7 +32,8 @@ from sofie_root.program import expr as ex
 from sofie_root.program.builder import Builder, Tensor, reshape_index
 from sofie_root.program.expr import Call, Cell, Const, Expr, Load
 from sofie_root.program.operations.matmul import Linear
-from sofie_root.program.program import Loop, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Loop
 from sofie_root.program.uses import reads_elements
 
 from .epilogue import index_of, with_acc

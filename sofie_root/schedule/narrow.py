@@ -12,7 +12,8 @@ from sofie_root.program import expr as ex
 from sofie_root.program.builder import Builder, reshape_index
 from sofie_root.program.expr import Load
 from sofie_root.program.operations.matmul import Linear
-from sofie_root.program.program import Buffer, Loop, Program, Reduction, Statement
+from sofie_root.program.program import Buffer, Program
+from sofie_root.program.statement import Loop, Reduction, Statement
 
 from .epilogue import index_of, with_acc
 from .inline import Decisions

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from sofie_root.ir.dim import Atom, Dim, Symbol, single_atom, substitute
 from sofie_root.program.expr import Load
-from sofie_root.program.program import Loop, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Loop
 from sofie_root.program.uses import reads
 
 from .inline import Decisions

@@ -26,7 +26,8 @@ from sofie_root.program.expr import Load
 from sofie_root.program.grid import Array, Memory
 from sofie_root.program.interpret import read_inputs, run_statement, sizes_of_body
 from sofie_root.program.nest import For, Nest, leaves
-from sofie_root.program.program import Buffer, Loop, Program
+from sofie_root.program.program import Buffer, Program
+from sofie_root.program.statement import Loop
 from sofie_root.program.uses import all_vars, reads, writes
 
 from .schedule import Schedule

@@ -14,13 +14,8 @@ from sofie_root.program.expr import Load
 from sofie_root.program.lower import lower
 from sofie_root.program.nest import Nest, Step
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import (
-    Branch,
-    Buffer,
-    Loop,
-    Program,
-    Repeat,
-)
+from sofie_root.program.program import Buffer, Program
+from sofie_root.program.statement import Branch, Loop, Repeat
 from sofie_root.program.uses import reads, writes
 
 from .finite import name_nodes, needs_infinity

@@ -26,7 +26,8 @@ from sofie_root.ir.dim import (
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Loop, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Loop
 from sofie_root.program.uses import reads_elements, writes
 
 from .inline import Decisions

@@ -9,7 +9,8 @@ from sofie_root.ir.dim import Dim
 from sofie_root.program.expr import Call, Expr, walk
 from sofie_root.program.nest import Nest
 from sofie_root.program.operation import Operation, Resolve
-from sofie_root.program.program import Buffer, Loop
+from sofie_root.program.program import Buffer
+from sofie_root.program.statement import Loop
 from sofie_root.program.uses import all_vars, reads, writes
 
 from .run import used_by

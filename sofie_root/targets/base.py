@@ -10,7 +10,8 @@ from sofie_root.ir.dim import Dim
 from sofie_root.ir.dtype import DType
 from sofie_root.program.nest import Step
 from sofie_root.program.operation import Form, Operation
-from sofie_root.program.program import Check, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Check
 from sofie_root.schedule.inline import Decisions
 from sofie_root.schedule.schedule import Schedule, Stage
 

@@ -22,7 +22,7 @@ from sofie_root.model import Model, load
 from sofie_root.program.interpret import evaluate, interpret
 from sofie_root.program.lower import lower
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Loop
+from sofie_root.program.statement import Loop
 
 from .cases import Case, Data, runtime_inputs
 from .outcome import Outcome, Use

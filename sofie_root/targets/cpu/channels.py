@@ -5,7 +5,7 @@ from __future__ import annotations
 from sofie_root.ir.dim import Symbol, single_atom
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import Builder, Tensor
-from sofie_root.program.program import Loop
+from sofie_root.program.statement import Loop
 
 
 def channels_last(b: Builder, x: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from sofie_root.ir.dim import Dim, Symbol, as_poly
 from sofie_root.program.builder import Builder, Tensor
 from sofie_root.program.expr import Load
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Loop, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Loop
 from sofie_root.schedule.inline import Decisions
 
 from .kernels import choose

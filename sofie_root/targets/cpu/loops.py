@@ -22,7 +22,8 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Cell, Expr, Load
 from sofie_root.program.nest import For, Nest
-from sofie_root.program.program import Buffer, Loop
+from sofie_root.program.program import Buffer
+from sofie_root.program.statement import Loop
 from sofie_root.program.uses import dim_reads
 from sofie_root.targets.cxx import text
 from sofie_root.targets.cxx.text import Scope

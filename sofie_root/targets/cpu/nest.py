@@ -12,12 +12,8 @@ from sofie_root.ir.dtype import DType
 from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr, Load
 from sofie_root.program.nest import For, Nest, Step, leaves
-from sofie_root.program.program import (
-    Bind,
-    Loop,
-    Program,
-    Statement,
-)
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Bind, Loop, Statement
 from sofie_root.program.uses import dim_reads, reads, writes
 from sofie_root.schedule.inline import Decisions
 

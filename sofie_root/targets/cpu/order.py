@@ -15,7 +15,8 @@ from sofie_root.ir.dim import Atom, Dim, Symbol, as_poly, linear, single_atom, w
 from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Cell, Expr, Load
-from sofie_root.program.program import Loop, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Loop
 from sofie_root.program.uses import reads, writes
 from sofie_root.schedule.inline import Decisions
 

@@ -21,7 +21,7 @@ from sofie_root.program import expr as ex
 from sofie_root.program.expr import Expr
 from sofie_root.program.nest import For, Nest
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Loop, Reduction
+from sofie_root.program.statement import Loop, Reduction
 from sofie_root.program.uses import dim_reads
 from sofie_root.targets.cxx import text
 from sofie_root.targets.cxx.call import Call, CppKernel

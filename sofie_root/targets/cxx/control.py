@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sofie_root.ir.dim import StateSize, Symbol, product, single_atom
 from sofie_root.program.operation import Operand
-from sofie_root.program.program import Branch, Buffer, Fetch, Repeat
+from sofie_root.program.program import Buffer
+from sofie_root.program.statement import Branch, Fetch, Repeat
 from sofie_root.schedule.schedule import Schedule
 
 from . import text

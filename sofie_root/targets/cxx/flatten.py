@@ -9,7 +9,7 @@ from sofie_root.program import expr as ex
 from sofie_root.program.builder import flat_index
 from sofie_root.program.expr import Expr, Load
 from sofie_root.program.nest import For, Nest
-from sofie_root.program.program import Loop
+from sofie_root.program.statement import Loop
 from sofie_root.schedule.schedule import Schedule
 
 

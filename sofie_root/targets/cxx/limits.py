@@ -26,7 +26,8 @@ from sofie_root.ir.dim import (
 from sofie_root.program.expr import Cell, dims_of
 from sofie_root.program.nest import Nest, Step
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Bind, Check, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Bind, Check
 
 Magnitude = Mapping[tuple[Symbol, ...], int]
 """A bound of an expression: the sum of these products of sizes, each at least 1, times these numbers."""

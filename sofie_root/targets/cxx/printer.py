@@ -11,7 +11,7 @@ from sofie_root.ir.dim import Atom, Dim, as_poly, size_symbols
 from sofie_root.ir.dtype import DType
 from sofie_root.program.nest import Nest
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Bind, Check
+from sofie_root.program.statement import Bind, Check
 from sofie_root.schedule.schedule import Schedule
 
 from . import text

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sofie_root.ir.dim import Atom, Dim, Poly, Symbol, product, single_atom, size_symbols
-from sofie_root.program.program import Bind, Branch, Buffer, Check, Fetch, Repeat
+from sofie_root.program.program import Buffer
+from sofie_root.program.statement import Bind, Branch, Check, Fetch, Repeat
 from sofie_root.schedule.memory import offset_symbol
 from sofie_root.schedule.schedule import Schedule
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sofie_root.ir.types import Shape
 from sofie_root.program.nest import Nest, Step
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Bind, Branch, Buffer, Check, Fetch, Repeat
+from sofie_root.program.program import Buffer
+from sofie_root.program.statement import Bind, Branch, Check, Fetch, Repeat
 from sofie_root.program.uses import reads, writes
 from sofie_root.schedule.schedule import Schedule
 

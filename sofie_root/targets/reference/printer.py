@@ -8,7 +8,7 @@ from sofie_root.ir.dim import Dim, Symbol
 from sofie_root.ir.dtype import DType
 from sofie_root.program.nest import Nest
 from sofie_root.program.operation import Operation
-from sofie_root.program.program import Loop, Reduction
+from sofie_root.program.statement import Loop, Reduction
 from sofie_root.targets.cxx import text
 from sofie_root.targets.cxx.call import Call
 from sofie_root.targets.cxx.flatten import flatten

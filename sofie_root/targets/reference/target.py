@@ -6,7 +6,8 @@ from sofie_root.ir.dim import Dim
 from sofie_root.ir.dtype import DType
 from sofie_root.program.nest import For, Nest, Step
 from sofie_root.program.operation import Form, Operation
-from sofie_root.program.program import Loop, Program
+from sofie_root.program.program import Program
+from sofie_root.program.statement import Loop
 from sofie_root.schedule.inline import Decisions, compose_views, remove_dead_statements
 from sofie_root.schedule.schedule import Schedule, store_outputs
 from sofie_root.targets.base import Printer, Target

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 from .uses import reads, writes
 
 if TYPE_CHECKING:
-    from .program import Statement
+    from .statement import Statement
 
 
 class Statements(MutableSequence["Statement"]):
