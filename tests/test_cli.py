@@ -110,7 +110,7 @@ def test_inspect_verbose(tagger: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert r"[red]relu\x1b[31m" in out
     everything = prints(capsys, "inspect", "-vv", tagger)
     assert "graph tagger" in everything
-    assert "PackedLinear(" in everything
+    assert "Linear(" in everything
 
 
 def test_inspect_shows_what_only_the_run_tells(
@@ -143,7 +143,7 @@ def test_inspect_shows_bodies(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert re.search(rf"^ +{name} +{body} +\d+ ", control, re.MULTILINE)
     everything = prints(capsys, "inspect", "-vv", tmp_path / "m.onnx")
     assert "\nthen of start:\n" in everything
-    assert re.search(r"\nbody of end:\n(.*\n)*.*PackedLinear", everything)
+    assert re.search(r"\nbody of end:\n(.*\n)*.*Linear", everything)
 
 
 @pytest.mark.parametrize("place", [ZOO / "models", ZOO / "units"])

@@ -26,6 +26,7 @@ from sofie_root.runtime.profile import ProfileReport
 from sofie_root.schedule.schedule import schedule
 from sofie_root.schedule.work import operations, transferred
 from sofie_root.targets.cpu.target import CPU
+from sofie_root.targets.cxx.summary import kind_of
 
 compiled = pytest.mark.skipif(not has_compiler(), reason="a profile needs a C++ compiler")
 
@@ -103,7 +104,7 @@ def work(model: Model, **sizes: int) -> list[tuple[str, int | None, int]]:
 
     return [
         (
-            "nest" if isinstance(s, Nest) else type(s).__name__,
+            kind_of(s),
             operations(schedule, k, resolve),
             transferred(schedule, k, resolve),
         )
@@ -116,11 +117,11 @@ def test_operations_and_bytes() -> None:
     """Two products with what is fused into them, and a softmax: counted by hand."""
     first, second, softmax = work(mlp(), N=7)
     # A bias and a ReLU for each element; x, the packed weights, the bias, and the result.
-    assert first == ("PackedLinear", 7 * 32 * (2 * 16 + 2), 4 * (7 * 16 + 16 * 32 + 32 + 7 * 32))
+    assert first == ("Linear", 7 * 32 * (2 * 16 + 2), 4 * (7 * 16 + 16 * 32 + 32 + 7 * 32))
     # 5 columns are packed as 16.
-    assert second == ("PackedLinear", 7 * 5 * (2 * 32 + 1), 4 * (7 * 32 + 32 * 16 + 5 + 7 * 5))
+    assert second == ("Linear", 7 * 5 * (2 * 32 + 1), 4 * (7 * 32 + 32 * 16 + 5 + 7 * 5))
     # Maximum; difference and exponential; sum; quotient.
-    assert softmax == ("nest", 7 * 5 * 5, 4 * (7 * 5 + 7 * 5))
+    assert softmax == ("loop", 7 * 5 * 5, 4 * (7 * 5 + 7 * 5))
 
 
 def test_recurrent_cells_are_counted() -> None:

@@ -19,7 +19,6 @@ from sofie_root.ir.dim import Dim
 from sofie_root.program.choice import default_choice
 from sofie_root.program.grid import Memory
 from sofie_root.program.interpret import read_inputs
-from sofie_root.program.nest import Nest
 from sofie_root.program.statement import Bind, Check
 from sofie_root.samples import SIZES, find_sample
 from sofie_root.schedule.schedule import Schedule
@@ -27,6 +26,7 @@ from sofie_root.schedule.work import operations, shapes, transferred
 from sofie_root.storage.weights import dat_bytes
 from sofie_root.targets.cxx import header as codegen
 from sofie_root.targets.cxx.names import identifier
+from sofie_root.targets.cxx.summary import kind_of
 
 from .cache import entry
 from .compiler import library_path
@@ -209,7 +209,7 @@ def _report(
         roof = None
         if flops is not None and moved is not None and time > 0:
             roof = max(flops / gflops, moved / gbytes) / time
-        kind = "nest" if isinstance(step, Nest) else type(step).__name__
+        kind = kind_of(step)
         nodes = tuple(getattr(step, "origin", ()))
         text = shapes(schedule, k)
         steps.append(

@@ -74,20 +74,20 @@ def describe(schedule: Schedule, names: Identifiers, step: Step) -> str:
     """A step in one line, ``Linear: x[N,16] -> h[N,32]  (/fc1/Gemm, /act1/Relu)``; "" for a mere check."""
     if isinstance(step, Bind | Check):
         return ""
-    kind = "loop"
-    if isinstance(step, Operation):
-        kind = step.title
-    elif isinstance(step, Branch):
-        kind = "If"
-    elif isinstance(step, Repeat):
-        kind = "Loop"
-    elif isinstance(step, Fetch):
-        kind = "result"
+    kind = kind_of(step)
     read, written = _flow(step)
     sources, targets = (list(_tensors(schedule, names, n)) for n in (read, written))
     flow = " -> ".join(", ".join(tensors) for tensors in (sources, targets) if tensors)
     origin = ", ".join(step.origin)
     return f"{kind}: {flow}" + (f"  ({origin})" if origin else "")
+
+
+def kind_of(step: Step) -> str:
+    """What a step is called where people read it."""
+    if isinstance(step, Operation):
+        return step.title
+    names = {Nest: "loop", Branch: "If", Repeat: "Loop", Fetch: "result"}
+    return names.get(type(step), type(step).__name__)
 
 
 def _flow(step: Step) -> tuple[dict[str, None], dict[str, None]]:

@@ -1,0 +1,5 @@
+"""``python -m sofie_root.cli``."""
+
+from . import main
+
+raise SystemExit(main())
