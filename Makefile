@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PEERS  := $(VENV)/.peers
+SITE   := $(VENV)/.site
 BENCH  ?= --all --events
 MINUTES ?= 30
 # Only these plugins: a venv that sees the system's packages would load whatever else is there.
@@ -15,7 +16,7 @@ CXX_FILES = $(shell git ls-files 'cpp/*.hxx' 'cpp/*.hpp' 'cpp/*.cpp' 'tutorials/
 NUMERIC = tests/test_compiled_operators.py tests/test_generated_sessions.py tests/test_conformance.py \
           tests/test_symbolic_dims.py tests/test_algebra.py tests/test_zoo.py
 
-.PHONY: help demo test test-slow test-kernels conformance fuzz fuzz-files lint bench clean
+.PHONY: help demo test test-slow test-kernels conformance fuzz fuzz-files lint docs bench clean
 .NOTPARALLEL:
 
 help:
@@ -28,6 +29,7 @@ help:
 	@echo "                FUZZ='--only Conv' for more; see cd tests; ../$(BIN)/python -m fuzz --help"
 	@echo "make fuzz-files  mutated model files, weights and cache entries; MINUTES, SEED and FUZZ as above"
 	@echo "make lint       ruff, mypy and clang-format"
+	@echo "make docs       the documents as a site, in build/site/index.html"
 	@echo "make bench      compare with ONNX Runtime, OpenVINO and PyTorch on this machine (25 minutes)"
 	@echo "                BENCH='--quick' for less; see $(BIN)/python -m rootbench --help"
 	@echo "make clean      remove $(VENV), caches and what the tutorials wrote"
@@ -67,6 +69,10 @@ lint: $(STAMP)
 	@echo "== clang-format"
 	@$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
 
+docs: $(SITE)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 bench: $(PEERS)
 	@$(BIN)/python -m rootbench $(BENCH)
 
@@ -85,6 +91,12 @@ $(STAMP): pyproject.toml
 	    $(PYTHON) -m venv --clear $(VENV) || exit 1; \
 	fi; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$$extras]"
+	@touch $@
+
+# Only for `make docs`.
+$(SITE): $(STAMP)
+	@echo "== installing MkDocs (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	@touch $@
 
 # Only for `make bench`. Without them it runs too, and says what it could not compare with.

@@ -183,7 +183,7 @@ class Model:
     def save(
         self, path: str | os.PathLike[str], compression: root_file.Compression = "zstd"
     ) -> Path:
-        """Writes the model to a ``.root`` file (see DESIGN.md for its layout).
+        """Writes the model to a ``.root`` file (see ``docs/files.md`` for its layout).
 
         Args:
             path: the file to write; an existing one is replaced.

@@ -131,7 +131,7 @@ def schedule(graph: Graph, target: Target, choice: Choice | None = None) -> Sche
         choice: which kernels may be used; the default leaves it to cost models.
 
     Returns:
-        The schedule; printing it (``str``) gives the form shown in DESIGN.md.
+        The schedule; printing it (``str``) gives the text form of its steps.
     """
     program = lower(graph, choice, target)
     decisions = Decisions()

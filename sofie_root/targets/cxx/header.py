@@ -1,4 +1,4 @@
-"""Prints the header: first lines, kernels, weights, and the structs, as DESIGN.md's contract says."""
+"""Prints the header: first lines, kernels, weights, and the structs."""
 
 from __future__ import annotations
 
