@@ -24,7 +24,12 @@ from sofie_root.schedule.schedule import schedule
 from sofie_root.targets import find_target
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(p.relative_to(ROOT) for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
+HISTORY = ROOT / "CHANGELOG.md"
+"""It names what was, and is gone."""
+
+PAGES = sorted(
+    p.relative_to(ROOT) for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if p != HISTORY
+)
 SOURCES = sorted(
     p.relative_to(ROOT)
     for folder, pattern in (("sofie_root", "*.py"), ("rootbench", "*.py"), ("cpp", "*.hxx"))
