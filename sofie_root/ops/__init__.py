@@ -1,55 +1,12 @@
-"""The operators of ONNX, one class each; importing this package fills ``ir.OPERATORS``."""
+"""The operators of ONNX, one class each; importing this package fills ``ir.OPERATORS``.
 
-from . import (
-    activations,
-    control,
-    conv,
-    create,
-    detection,
-    einsum,
-    elementwise,
-    gather,
-    gemm,
-    image,
-    linalg,
-    normalization,
-    optional,
-    patches,
-    pool,
-    quantize,
-    recurrent,
-    reduce,
-    scatter,
-    shape,
-    signal,
-    slicing,
-    sort,
-    trees,
-)
+The modules are found by being in this folder.
+"""
 
-__all__ = [
-    "activations",
-    "control",
-    "conv",
-    "create",
-    "detection",
-    "einsum",
-    "elementwise",
-    "gather",
-    "gemm",
-    "image",
-    "linalg",
-    "normalization",
-    "optional",
-    "patches",
-    "pool",
-    "quantize",
-    "recurrent",
-    "reduce",
-    "scatter",
-    "shape",
-    "signal",
-    "slicing",
-    "sort",
-    "trees",
-]
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
