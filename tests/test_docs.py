@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+import sofie_root
+import sofie_root.errors
 from sofie_root.ir import OPERATORS
 from sofie_root.passes import optimise
 from sofie_root.program.lower import lower
@@ -150,6 +152,33 @@ def test_names_of_python_exist() -> None:
     others = NO_PYTHON | {f"{domain}.{name}" for domain, name in OPERATORS}
     missing = {name for name, _ in named if name not in others and not resolves(name)}
     assert not sorted(f"{path} names {name}" for name, path in named if name in missing)
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (ROOT / "docs/api/index.md").read_text()
+    objects = re.findall(r"^::: (\S+)", page, re.MULTILINE)
+    last = {name.rpartition(".")[2] for name in objects}
+    errors = {name for name in dir(sofie_root.errors) if "sofie_root.errors" in objects}
+    assert not set(sofie_root.__all__) - last - errors - {"__version__"}
+
+
+def test_the_pages_of_the_site_exist() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2]
+    pages = {f"docs/{name}" for name in re.findall(r": (\S+\.md)", nav)}
+    assert pages == {str(p) for p in PAGES if p.parts[0] == "docs"}
+
+
+def test_the_readme_counts_as_operators_md_does() -> None:
+    passed, total, wrong = re.findall(
+        r"(\d+) of (\d+) cases pass, \d+ are refused[\w ]+, (\d+) are\s+wrong",
+        (ROOT / "docs/operators.md").read_text(),
+    )[0]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    said = (
+        f"{int(passed):,} of ONNX's {int(total):,} backend tests pass and none gives a wrong number"
+    )
+    assert said in readme
+    assert int(wrong) == 0
 
 
 def test_what_is_wrong_is_seen() -> None:
