@@ -215,10 +215,12 @@ def test_python_parses() -> None:
 def run(path: Path) -> dict[str, Any]:
     """Runs the blocks of a page one after the other; returns the names that they define."""
     names: dict[str, Any] = {}
+    operators = dict(OPERATORS)
     with redirect_stdout(StringIO()):
         for is_run, code in blocks(path):
             if is_run:
                 exec(compile(code, str(path), "exec"), names)
+    OPERATORS.update(operators)  # a recipe registers an operator that there is
     return names
 
 
