@@ -34,9 +34,18 @@ PAGES = sorted(
 )
 SOURCES = sorted(
     p.relative_to(ROOT)
-    for folder, pattern in (("sofie_root", "*.py"), ("rootbench", "*.py"), ("cpp", "*.hxx"))
+    for folder, pattern in (
+        ("sofie_root", "*.py"),
+        ("rootbench", "*.py"),
+        ("tutorials", "*.py"),
+        ("cpp", "*.?xx"),
+        ("cpp", "*.?pp"),
+    )
     for p in (ROOT / folder).rglob(pattern)
 )
+SETTINGS = [
+    Path(n) for n in (".ci/run", "Makefile", "environment.yml", "mkdocs.yml", "pyproject.toml")
+]
 
 FILE = re.compile(r"(?<![\w/.*<{$-])(?:[\w-]+/)*[\w-]+\.(?:py|hxx|hpp|cpp|md|C)\b(?![\w(])")
 """What looks like a file of the project: generated headers and models of users are below."""
@@ -82,7 +91,7 @@ def without_code(text: str) -> str:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """What people read in a file: a page, docstrings and comments."""
+    """What people read in a file: a page, settings, docstrings and comments."""
     text = (ROOT / path).read_text()
     if path.suffix == ".md":
         yield without_code(text)
@@ -90,6 +99,9 @@ def texts(path: Path) -> Iterator[str]:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 yield str(node.value.value)
+        yield "\n".join(re.findall(r"#.*", text))
+    elif path in SETTINGS:
+        yield text
     else:
         yield "\n".join(re.findall(r"//.*", text))
 
@@ -98,7 +110,7 @@ def test_files_that_are_named_exist() -> None:
     known = files() | OF_USERS
     named = {
         (name, path)
-        for path in (*PAGES, *SOURCES)
+        for path in (*PAGES, *SOURCES, *SETTINGS)
         for text in texts(path)
         for name in FILE.findall(text)
     }
