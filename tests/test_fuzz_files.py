@@ -103,7 +103,7 @@ def test_mutations_reach_everything(seeds: Seeds) -> None:
         "TypeProto", "Tensor", "TensorShapeProto", "Dimension", "OperatorSetIdProto",
     }  # fmt: skip
     document = description.document_of(seeds.graph(rng))
-    for _ in range(300):
+    for _ in range(900):
         copied = description.document_of(seeds.graph(rng))
         parts.add(description.change(copied, rng, document).split("/")[0])
     assert parts >= {"nodes", "types", "constants", "inputs", "outputs", "metadata", "format"}

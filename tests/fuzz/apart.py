@@ -22,7 +22,15 @@ def apart(work: Callable[[], Result]) -> Result:
     """
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: send.send(work()), daemon=True)
+
+    def run() -> None:
+        for fatal in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL):
+            signal.signal(
+                fatal, signal.SIG_DFL
+            )  # ROOT, where it is loaded, has handlers of its own
+        send.send(work())
+
+    process = context.Process(target=run, daemon=True)
     process.start()
     send.close()  # the child has the only one, so that its end is the end of the pipe
     try:

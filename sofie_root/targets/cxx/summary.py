@@ -31,24 +31,24 @@ def header_summary(session: Struct, namespace: str, weights: str | None) -> list
     lines = [f"{program.name}", ""]
     rows = [("input", p.public, _type(p.buffer)) for p in session.inputs]
     rows += [("output", p.public, _type(p.buffer)) for p in session.outputs]
-    widths = [max(len(row[k]) for row in rows) for k in range(2)]
+    widths = [max((len(row[k]) for row in rows), default=0) for k in range(2)]
     lines += [f"  {a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}" for a, b, c in rows]
     if session.sizes:
         names = ", ".join(session.sizes.values())
         lines += ["", f"  {names}: sizes of the inputs, the first arguments of infer"]
-    arguments = ", ".join([*session.sizes.values(), *(p.cpp for p in session.inputs)])
+    arguments = [*session.sizes.values(), *(p.cpp for p in session.inputs)]
     opened = f'session("{weights}")' if weights else "session"
     lines += [
         "",
         "How to call it, with pointers to contiguous arrays in row-major order:",
         f"  {namespace}::Session {opened};  // one for each thread",
-        f"  auto result = session.infer({arguments});"
+        f"  auto result = session.infer({', '.join(arguments)});"
         + (
             "  // a std::vector"
             if len(session.outputs) == 1
             else "  // a std::tuple of std::vectors"
         ),
-        f"  session.infer_to({', '.join([arguments, *(p.cpp for p in session.outputs)])});"
+        f"  session.infer_to({', '.join([*arguments, *(p.cpp for p in session.outputs)])});"
         "  // into the caller's memory",
     ]
     tensors = [array for array, _ in session.shared.constants.values()]

@@ -68,7 +68,7 @@ struct AlignedBytes {
   }
 };
 
-namespace detail {
+namespace dat {
 
 constexpr std::size_t kDatHeader = 64;
 constexpr std::uint32_t kDatVersion = 1;
@@ -163,7 +163,7 @@ constexpr std::uint32_t onnx_number() {
   }
 }
 
-}  // namespace detail
+}  // namespace dat
 
 /// The bytes of a .dat file.
 inline AlignedBytes read_weights(const std::string& path) {
@@ -172,36 +172,36 @@ inline AlignedBytes read_weights(const std::string& path) {
   };
   std::unique_ptr<std::FILE, Close> file(std::fopen(path.c_str(), "rb"));
   if (!file) {
-    detail::weights_error(path,
-                          std::string("cannot be opened: ") + std::strerror(errno) +
-                              "; give the Session the path of the file that was generated with this header");
+    dat::weights_error(path,
+                       std::string("cannot be opened: ") + std::strerror(errno) +
+                           "; give the Session the path of the file that was generated with this header");
   }
-  unsigned char header[detail::kDatHeader];
+  unsigned char header[dat::kDatHeader];
   const std::size_t got = std::fread(header, 1, sizeof header, file.get());
   if (std::ferror(file.get())) {
-    detail::weights_error(path, std::string("cannot be read: ") + std::strerror(errno));
+    dat::weights_error(path, std::string("cannot be read: ") + std::strerror(errno));
   }
   if (got >= 8 && std::memcmp(header, "SOFIEDAT", 8) != 0) {
     const bool root = std::memcmp(header, "root", 4) == 0;
-    detail::weights_error(path,
-                          root ? "is a ROOT file, but this header reads .dat files; generate it again with "
-                                 "weights=\"root\""
-                               : "expected a file that starts with \"SOFIEDAT\"; this is no weights file");
+    dat::weights_error(path, root
+                                 ? "is a ROOT file, but this header reads .dat files; generate it again with "
+                                   "weights=\"root\""
+                                 : "expected a file that starts with \"SOFIEDAT\"; this is no weights file");
   }
   if (got < sizeof header) {
-    detail::weights_error(
-        path, "is cut off: expected a header of 64 bytes, found " + std::to_string(got) + " bytes");
+    dat::weights_error(path,
+                       "is cut off: expected a header of 64 bytes, found " + std::to_string(got) + " bytes");
   }
-  const auto stated = detail::load_as<std::uint64_t>(header + 56);
+  const auto stated = dat::load_as<std::uint64_t>(header + 56);
   const long end = std::fseek(file.get(), 0, SEEK_END) == 0 ? std::ftell(file.get()) : -1;
   if (end < 0 || static_cast<std::uint64_t>(end) != stated) {
-    detail::weights_error(path, "is cut off or damaged: expected " + std::to_string(stated) +
-                                    " bytes, found " + std::to_string(end));
+    dat::weights_error(path, "is cut off or damaged: expected " + std::to_string(stated) + " bytes, found " +
+                                 std::to_string(end));
   }
   std::rewind(file.get());
   AlignedBytes bytes(static_cast<std::size_t>(stated));
   if (std::fread(bytes.data.get(), 1, bytes.size, file.get()) != bytes.size) {
-    detail::weights_error(path, std::string("cannot be read: ") + std::strerror(errno));
+    dat::weights_error(path, std::string("cannot be read: ") + std::strerror(errno));
   }
   return bytes;
 }
@@ -243,7 +243,7 @@ class WeightsFile {
   template <class T>
   const T* tensor(const char* name, std::initializer_list<std::size_t> shape) {
     const std::vector<std::uint64_t> dims(shape.begin(), shape.end());
-    const Entry& found = find(name, detail::onnx_number<T>(), dims);
+    const Entry& found = find(name, dat::onnx_number<T>(), dims);
 #ifdef SOFIE_GUARD_PAGES
     std::size_t bytes = sizeof(T);
     for (const std::size_t d : shape) bytes *= d;
@@ -263,13 +263,13 @@ class WeightsFile {
     std::vector<std::uint64_t> dims;
   };
 
-  [[noreturn]] void fail(const std::string& what) const { detail::weights_error(name_, what); }
+  [[noreturn]] void fail(const std::string& what) const { dat::weights_error(name_, what); }
   [[noreturn]] void fail(const std::string& tensor, const std::string& what) const {
     fail("tensor '" + tensor + "': " + what);
   }
 
   static std::string type_text(std::uint32_t dtype, const std::vector<std::uint64_t>& dims) {
-    std::string text = std::string(detail::element_type(dtype).name) + "[";
+    std::string text = std::string(dat::element_type(dtype).name) + "[";
     for (std::size_t k = 0; k < dims.size(); ++k) text += (k ? ", " : "") + std::to_string(dims[k]);
     return text + "]";
   }
@@ -288,15 +288,15 @@ class WeightsFile {
   }
 
   void check(const char* hash) {
-    using detail::load_as;
-    if (size_ < detail::kDatHeader + 8 || (size_ - 8) % 64 != 0) {
+    using dat::load_as;
+    if (size_ < dat::kDatHeader + 8 || (size_ - 8) % 64 != 0) {
       fail("is cut off: expected a header and whole blocks of 64 bytes, found " + std::to_string(size_) +
            " bytes");
     }
     if (std::memcmp(begin_, "SOFIEDAT", 8) != 0) fail("expected magic \"SOFIEDAT\", found other bytes");
     const auto version = load_as<std::uint32_t>(begin_ + 8);
-    if (version != detail::kDatVersion) {
-      fail("expected format version " + std::to_string(detail::kDatVersion) + ", found " +
+    if (version != dat::kDatVersion) {
+      fail("expected format version " + std::to_string(dat::kDatVersion) + ", found " +
            std::to_string(version) + "; generate header and weights again with the same sofie_root");
     }
     std::string found_hash;
@@ -313,7 +313,7 @@ class WeightsFile {
            " bytes, found " + std::to_string(size_));
     }
     const auto stated = load_as<std::uint64_t>(begin_ + size_ - 8);
-    const std::uint64_t computed = detail::xxh64(begin_, size_ - 8);
+    const std::uint64_t computed = dat::xxh64(begin_, size_ - 8);
     if (stated != computed) {
       fail("is damaged: expected checksum " + std::to_string(stated) + ", found " + std::to_string(computed));
     }
@@ -321,10 +321,10 @@ class WeightsFile {
   }
 
   void read_table(std::uint32_t count, std::uint64_t bytes) {
-    using detail::load_as;
+    using dat::load_as;
     const std::uint64_t end = size_ - 8;  // of the data; everything lies between the header and it
-    if (bytes > end - detail::kDatHeader) fail("is damaged: its table is larger than the file");
-    std::uint64_t at = detail::kDatHeader;
+    if (bytes > end - dat::kDatHeader) fail("is damaged: its table is larger than the file");
+    std::uint64_t at = dat::kDatHeader;
     const std::uint64_t stop = at + bytes;
     for (std::uint32_t k = 0; k < count; ++k) {
       if (stop - at < 32) fail("is damaged: its table ends before tensor " + std::to_string(k));
@@ -339,7 +339,7 @@ class WeightsFile {
               load_as<std::uint64_t>(begin_ + at + 16),
               {}};
       const auto size = load_as<std::uint64_t>(begin_ + at + 24);
-      std::uint64_t expected = detail::element_type(e.dtype).size;
+      std::uint64_t expected = dat::element_type(e.dtype).size;
       if (expected == 0) fail(e.name, "has the unknown element type " + std::to_string(e.dtype));
       for (std::uint64_t axis = 0; axis < rank; ++axis) {
         const auto d = load_as<std::uint64_t>(dims + 8 * axis);

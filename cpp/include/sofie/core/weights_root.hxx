@@ -22,38 +22,38 @@ inline AlignedBytes read_root_weights(const std::string& path) {
   if (path.size() < 5 || path.compare(path.size() - 5, 5, ".root") != 0) return read_weights(path);
   const TDirectory::TContext keep_directory;  // opening a file must not change the user's gDirectory
   const std::unique_ptr<TFile> file(TFile::Open(path.c_str(), "READ"));
-  if (!file || file->IsZombie()) detail::weights_error(path, "cannot be opened as a ROOT file");
-  if (file->TestBit(TFile::kRecovered)) detail::weights_error(path, "is cut off: ROOT had to recover it");
+  if (!file || file->IsZombie()) dat::weights_error(path, "cannot be opened as a ROOT file");
+  if (file->TestBit(TFile::kRecovered)) dat::weights_error(path, "is cut off: ROOT had to recover it");
   TTree* tree = file->Get<TTree>("header/dat");
   TBranch* branch = tree ? tree->GetBranch("data") : nullptr;
   const TLeaf* leaf = branch ? branch->GetLeaf("data") : nullptr;
   if (!leaf) {
-    detail::weights_error(path,
-                          "expected TTree 'header/dat' with branch 'data', found none; write the file with "
-                          "generate(..., weights=\"root\")");
+    dat::weights_error(path,
+                       "expected TTree 'header/dat' with branch 'data', found none; write the file with "
+                       "generate(..., weights=\"root\")");
   }
   if (std::strcmp(leaf->GetTypeName(), "UChar_t") != 0 || leaf->GetLenStatic() != static_cast<int>(chunk)) {
-    detail::weights_error(path, "expected branch 'data' of unsigned char[4096], found " +
-                                    std::string(leaf->GetTypeName()) + "[" +
-                                    std::to_string(leaf->GetLenStatic()) + "]");
+    dat::weights_error(path, "expected branch 'data' of unsigned char[4096], found " +
+                                 std::string(leaf->GetTypeName()) + "[" +
+                                 std::to_string(leaf->GetLenStatic()) + "]");
   }
   const auto read = [&](std::uint64_t entry, unsigned char* to) {
     branch->SetAddress(to);
     if (branch->GetEntry(static_cast<Long64_t>(entry)) != static_cast<int>(chunk)) {
-      detail::weights_error(path,
-                            "is damaged: entry " + std::to_string(entry) + " of 'header/dat' cannot be read");
+      dat::weights_error(path,
+                         "is damaged: entry " + std::to_string(entry) + " of 'header/dat' cannot be read");
     }
   };
   alignas(64) unsigned char first[chunk];
   const auto entries = static_cast<std::uint64_t>(tree->GetEntries());
   if (entries == 0 || entries > (std::uint64_t{1} << 40)) {
-    detail::weights_error(path, "is damaged: 'header/dat' has " + std::to_string(entries) + " entries");
+    dat::weights_error(path, "is damaged: 'header/dat' has " + std::to_string(entries) + " entries");
   }
   read(0, first);
-  const auto size = detail::load_as<std::uint64_t>(first + 56);
+  const auto size = dat::load_as<std::uint64_t>(first + 56);
   if (std::memcmp(first, "SOFIEDAT", 8) != 0 || size > entries * chunk || size + chunk <= entries * chunk) {
-    detail::weights_error(path, "is damaged: 'header/dat' has " + std::to_string(entries) +
-                                    " entries, its header states " + std::to_string(size) + " bytes");
+    dat::weights_error(path, "is damaged: 'header/dat' has " + std::to_string(entries) +
+                                 " entries, its header states " + std::to_string(size) + " bytes");
   }
   AlignedBytes bytes(static_cast<std::size_t>(size));
   for (std::uint64_t k = 0; k < entries; ++k) {
