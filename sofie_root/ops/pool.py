@@ -141,7 +141,7 @@ class AveragePool(Pool):
         return b.loop(b.outputs[0].shape, body, x.dtype)
 
     def _share(self, b: Builder, size: Dim, out: Dim, begin: Dim, slid: Window, k: int) -> Tensor:
-        """By how much the mean of a window grows along an axis where its frame does not count."""
+        """The factor from a mean over the whole window to a mean over its elements inside the input."""
 
         def inside(i: tuple[Dim, ...], tap: tuple[Dim, ...]) -> Expr:
             at = index(i[0] * slid.stride[k] + tap[0] * slid.dilation[k] - begin)

@@ -80,7 +80,7 @@ class Outcome:
 
 
 def run_apart(seeds: Sequence[int], options: argparse.Namespace, work: Path) -> list[Outcome]:
-    """:func:`run_batch` in a process of its own: if that dies, each seed gets one, to find who did it."""
+    """Runs a batch in a process of its own; if that dies, its seeds one by one, to find the faulty graph."""
     try:
         return apart(lambda: run_batch(seeds, options, work))
     except Died as death:
