@@ -42,6 +42,8 @@ SOURCES = sorted(
         ("cpp", "*.?pp"),
     )
     for p in (ROOT / folder).rglob(pattern)
+    if ROOT / "rootbench" / "results"
+    not in p.parents  # `rootbench compare` keeps old revisions there
 )
 SETTINGS = [
     Path(n) for n in (".ci/run", "Makefile", "environment.yml", "mkdocs.yml", "pyproject.toml")
